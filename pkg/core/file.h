@@ -1,0 +1,43 @@
+/* Files that survive a power cut.
+ *
+ * Invariants
+ * - file_replace never leaves a half-written file under the final name: it writes beside (a dot-name in the same folder,
+ *   or in `staging` when given), fsyncs, renames, fsyncs the folder.
+ * - Owner, group and mode of a file that is replaced are kept. A new file gets the mode given, owner of the folder.
+ * - A path is followed through symlinks only by file_read; file_replace on a symlink is ERR_INPUT (swap it by
+ *   file_symlink instead).
+ */
+#ifndef FILE_H
+#define FILE_H
+
+#include "buf.h"
+#include <sys/types.h>
+
+/* Appends the whole file to out. ERR_NOT_FOUND, ERR_INPUT when longer than max bytes, ERR_IO. */
+result file_read(const char *path, size_t max, struct buf *out, struct err *e) MUST_CHECK;
+bool file_exists(const char *path); /* false on "not there" only; true on any doubt */
+
+/* Replaces path by the bytes. staging: a folder on the same file system for the temporary file, or NULL for the same
+ * folder (never NULL for /etc/kubernetes/manifests: the kubelet would run a half file). */
+result file_replace(const char *path, const void *bytes, size_t n, mode_t mode_if_new, const char *staging,
+		    struct err *e) MUST_CHECK;
+result file_rename(const char *from, const char *to, struct err *e) MUST_CHECK; /* with fsync of both folders */
+result file_remove(const char *path, struct err *e) MUST_CHECK;                /* not there is fine; fsync of the folder */
+/* Makes or swaps the symlink atomically. */
+result file_symlink(const char *target, const char *path, struct err *e) MUST_CHECK;
+/* Makes the folder and its parents. */
+result file_mkdir(const char *path, mode_t mode, struct err *e) MUST_CHECK;
+/* Copies bytes, owner, mode and times; never a hard link (inotify on the original would go silent). Refuses to overwrite
+ * unless it is the same content. */
+result file_backup(const char *path, const char *to, struct err *e) MUST_CHECK;
+
+/* Modification time in ms since the epoch; the symlink's target when it is one. */
+result file_mtime(const char *path, int64_t *ret_ms, struct err *e) MUST_CHECK;
+/* Names in a folder, without "." and "..", sorted. At most max (ERR_INPUT beyond). */
+result file_list(const char *path, size_t max, struct strs *ret, struct err *e) MUST_CHECK;
+
+/* An exclusive lock, held until file_unlock or death. ERR_BUSY when another holds it. */
+result file_lock(const char *path, int *ret_fd, struct err *e) MUST_CHECK;
+void file_unlock(int *fd); /* cleanup(file_unlock); -1 is fine */
+
+#endif

@@ -1,0 +1,55 @@
+/* YAML, by libyaml; the only module that knows its header. Reading into a small tree whose scalars know where they stand
+ * in the text, so that single values can be changed and every other byte (comments, order, quotes) survives.
+ *
+ * Invariants
+ * - One document; aliases, anchors and tags beyond the core schema are ERR_INPUT; depth at most 64, 65,536 nodes, 4 MiB.
+ * - Nodes are borrowed from their document.
+ */
+#ifndef YAML_H
+#define YAML_H
+
+#include "buf.h"
+
+enum yaml_kind { YAML_SCALAR, YAML_SEQUENCE, YAML_MAPPING };
+
+struct yaml_node {
+	enum yaml_kind kind;
+	const char *key;                /* as a mapping's member: its name, else NULL */
+	const char *value;              /* scalars: the value, unquoted */
+	size_t start, end;              /* byte range of the node in the text, quotes included */
+	struct yaml_node *first, *next; /* children; siblings */
+};
+
+struct yaml; /* a document: owns text and nodes */
+
+result yaml_parse(const char *text, size_t len, struct yaml **ret, struct err *e) MUST_CHECK; /* ERR_INPUT with the line */
+void yaml_freep(struct yaml **y);
+const struct yaml_node *yaml_root(const struct yaml *y);
+const char *yaml_text(const struct yaml *y);
+
+/* Walks mapping names: yaml_at(root, "spec", "containers", NULL). NULL when any is absent. */
+const struct yaml_node *yaml_at(const struct yaml_node *n, ...) __attribute__((sentinel));
+const struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key);
+const char *yaml_str(const struct yaml_node *scalar); /* NULL when it is not a scalar */
+#define yaml_each(item, parent) \
+	for (const struct yaml_node *item = (parent) ? (parent)->first : NULL; item; item = item->next)
+
+/* A change of one scalar: collected, then applied to the text at once. */
+struct yaml_edit {
+	size_t start, end;
+	char *text; /* owned; already quoted as YAML needs it */
+};
+struct yaml_edits {
+	struct yaml_edit *items;
+	size_t n, size;
+};
+/* The scalar's new value; quoted only where plain style would change its meaning. */
+void yaml_edit_scalar(struct yaml_edits *edits, const struct yaml_node *scalar, const char *value);
+/* Adds a member `key: value` after the last member of a block mapping; or an item after the last of a block sequence. */
+result yaml_edit_add(struct yaml_edits *edits, const struct yaml *y, const struct yaml_node *parent, const char *key,
+		     const char *value, struct err *e) MUST_CHECK;
+/* The text with all edits applied. ERR_INPUT when two overlap. */
+result yaml_apply(const struct yaml *y, const struct yaml_edits *edits, struct buf *ret, struct err *e) MUST_CHECK;
+void yaml_edits_release(struct yaml_edits *edits);
+
+#endif

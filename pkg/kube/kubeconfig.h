@@ -1,0 +1,29 @@
+/* kubeconfig files (client.authentication: clientcmd/v1), read through yaml.h, and rewritten with single values changed.
+ * Fields: certificate-authority(-data), client-certificate(-data), client-key(-data), token, server, of the current context.
+ * No network here; used by node and controller alike.
+ */
+#ifndef KUBECONFIG_H
+#define KUBECONFIG_H
+
+#include "pki.h"
+
+struct kubeconfig {
+	char *server;
+	char *ca_pem;            /* data, or the file's content; NULL when there is none */
+	char *ca_path;           /* when by file */
+	char *client_cert_pem, *client_cert_path;
+	char *client_key_pem, *client_key_path; /* secret */
+	char *token;             /* secret */
+	char *user, *cluster, *context;
+};
+void kubeconfig_release(struct kubeconfig *c);
+/* root: prefix for file references ("" normally; "/host" in a Pod). */
+result kubeconfig_parse(const char *text, size_t len, const char *root, struct kubeconfig *ret, struct err *e) MUST_CHECK;
+/* The text with the current context's data replaced (each may be NULL: left alone). Everything else survives byte for byte.
+ * ERR_INPUT when a value to be replaced is not embedded data. */
+result kubeconfig_replace(const char *text, size_t len, const char *ca_pem, const char *client_cert_pem,
+			  const char *client_key_pem, struct buf *ret_secret, struct err *e) MUST_CHECK;
+/* A whole new kubeconfig, as kubeadm writes it. */
+void kubeconfig_write(const char *cluster, const char *server, const char *user, const char *ca_pem, const char *client_cert_pem,
+		      const char *client_key_pem, struct buf *out_secret);
+#endif
