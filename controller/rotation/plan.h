@@ -1,0 +1,54 @@
+/* A plan: the next actions, as data.
+ *
+ * Invariants
+ * - Every action is safe on its own and idempotent: a crash may fall between any two, and after any of them.
+ * - Strings in actions are borrowed from the world that the plan was made from.
+ */
+#ifndef PLAN_H
+#define PLAN_H
+
+#include "world.h"
+
+enum action_kind {
+	ACT_CREATE_AUTHORITY,      /* N's key and certificate into a Secret of role `next`, before first use */
+	ACT_STORE_BRIDGE,          /* X and the probe certificate from `node`'s report into that Secret */
+	ACT_LATCH,                 /* accepted stragglers onto that Secret, and with level 1 the approval of the drop */
+	ACT_DELETE_KUBEADM_CERTS,
+	ACT_NODE,                  /* run the node program on `node` towards `levels` */
+	ACT_RELEASE_LEASE,         /* `name`: the Lease of a process that was seen to be dead */
+	ACT_PUBLISH,               /* kube-root-ca.crt and token Secrets that lag behind `level` (TRUST_BOTH, TRUST_NEW) */
+	ACT_CLUSTER_INFO,          /* cluster-info at `level`, with its signatures, in one write */
+	ACT_ADMIN_KUBECONFIG,      /* the administrator's kubeconfig from N into a Secret */
+	ACT_RESTART_WORKLOAD,      /* `kind`, `namespace`, `name`: annotate the pod template */
+	ACT_REFRESH_PODS,          /* annotate our own pods: the kubelet then refreshes their volumes at once */
+	ACT_PRUNE_EXTENSION_AUTH,  /* extension-apiserver-authentication without O */
+	ACT_FINISH,                /* N's key leaves the Secret, roles turn, node Pods go */
+	ACT_COUNT
+};
+
+struct action {
+	enum action_kind kind;
+	const char *kind_name;     /* of a workload */
+	const char *namespace, *name;
+	const struct node_state *node;
+	int step;                  /* index in the walk */
+	int level;
+	int levels[FACET_COUNT];   /* ACT_NODE: FACET_UNTOUCHED_LEVEL or the level to reach */
+	bool needs_key, wants_bridge;
+};
+
+#define FACET_UNTOUCHED_LEVEL (-2)
+
+struct plan {
+	struct action *actions;
+	size_t n, size;
+	int64_t look_again_ms;     /* a wait without an event: observe again after so long; 0: on events only */
+};
+
+const char *action_name(enum action_kind k);
+struct action *plan_add(struct plan *p, enum action_kind kind, int step);
+/* Keeps the smallest wish. */
+void plan_look_again(struct plan *p, int64_t after_ms);
+void plan_release(struct plan *p);
+
+#endif

@@ -1,0 +1,155 @@
+#include "request.h"
+
+#include <string.h>
+
+#define HOUR_MS ((int64_t)3600000)
+#define VALIDITY_MIN_MS (24 * HOUR_MS)
+#define VALIDITY_MAX_MS (876000 * HOUR_MS)
+#define TRIGGER_MAX 63
+#define ACCEPTED_MAX 100
+
+static const char *const ALGORITHMS[] = { "RSA-2048", "RSA-4096", "ECDSA-P256", "ECDSA-P384" };
+
+static int64_t unit_ms(char c)
+{
+	return c == 'h' ? HOUR_MS : c == 'm' ? 60000 : c == 's' ? 1000 : 0;
+}
+
+result duration_parse(const char *text, int64_t *ret_ms, struct err *e)
+{
+	int64_t total = 0, number = 0;
+	bool digits = false;
+	for (const char *p = text; *p; p++) {
+		if (*p >= '0' && *p <= '9' && number < 100000000) {
+			number = 10 * number + (*p - '0');
+			digits = true;
+			continue;
+		}
+		if (!digits || !unit_ms(*p))
+			return err_set(e, ERR_INPUT, "\"%.40s\" is not a duration like 87600h or 90m", text);
+		total += number * unit_ms(*p);
+		number = 0;
+		digits = false;
+	}
+	if (digits || !*text)
+		return err_set(e, ERR_INPUT, "\"%.40s\" is not a duration like 87600h or 90m", text);
+	*ret_ms = total;
+	return OK;
+}
+
+static result parse_validity(const struct json *parent, const char *field, int64_t otherwise, int64_t *ret, struct err *e)
+{
+	const char *text = json_get_str(parent, "validityPeriod");
+	int64_t ms = otherwise;
+	if (text)
+		TRY_CTX(duration_parse(text, &ms, e), e, "%s", field);
+	if (text && (ms < VALIDITY_MIN_MS || ms > VALIDITY_MAX_MS))
+		return err_set(e, ERR_INPUT, "%s must be between 24h and 876000h", field);
+	*ret = ms;
+	return OK;
+}
+
+static result parse_algorithm(const struct json *spec, struct request *r, struct err *e)
+{
+	const char *given = json_str_or(json_at(spec, "newAuthority", "keyAlgorithm", NULL), ALGORITHMS[0]);
+	for (size_t i = 0; i < ARRAY_LEN(ALGORITHMS); i++) {
+		if (str_eq(given, ALGORITHMS[i])) {
+			r->key_algorithm = str_dup(given);
+			return OK;
+		}
+	}
+	return err_set(e, ERR_INPUT, "spec.newAuthority.keyAlgorithm must be RSA-2048, RSA-4096, ECDSA-P256 or ECDSA-P384");
+}
+
+static bool for_this_trigger(const struct json *part, const struct request *r)
+{
+	return str_eq(json_get_str(part, "trigger"), r->trigger);
+}
+
+static result parse_accepted(const struct json *spec, struct request *r, struct err *e)
+{
+	const struct json *a = json_get(spec, "acceptStragglers");
+	if (!for_this_trigger(a, r))
+		return OK;
+	if (json_len(json_get(a, "names")) > ACCEPTED_MAX)
+		return err_set(e, ERR_INPUT, "spec.acceptStragglers.names may hold 100 names");
+	json_each(name, json_get(a, "names"))
+		if (json_str(name))
+			strs_add(&r->accepted, json_str(name));
+	return OK;
+}
+
+static result parse_only(const struct json *spec, struct err *e)
+{
+	const char *strategy = json_get_str(spec, "strategy");
+	if (strategy && !str_eq(strategy, "Bridge"))
+		return err_set(e, ERR_INPUT, "spec.strategy must be Bridge");
+	json_each(a, json_get(spec, "authorities"))
+		if (!str_eq(json_str(a), "Kubernetes"))
+			return err_set(e, ERR_INPUT, "spec.authorities may hold Kubernetes only");
+	return OK;
+}
+
+static int clamp(int64_t value, int least, int most)
+{
+	return value < least ? least : value > most ? most : (int)value;
+}
+
+static result parse_spec(const struct json *spec, struct request *r, struct err *e)
+{
+	const char *trigger = json_get_str(spec, "trigger");
+	if (!trigger || !*trigger || strlen(trigger) > TRIGGER_MAX)
+		return err_set(e, ERR_INPUT, "spec.trigger must be a text of 1 to %d characters", TRIGGER_MAX);
+	r->trigger = str_dup(trigger);
+	TRY(parse_only(spec, e));
+	TRY(parse_algorithm(spec, r, e));
+	TRY(parse_validity(json_get(spec, "newAuthority"), "spec.newAuthority.validityPeriod", 87600 * HOUR_MS,
+			   &r->validity_ms, e));
+	TRY(parse_validity(json_get(spec, "leaves"), "spec.leaves.validityPeriod", 0, &r->leaf_validity_ms, e));
+	TRY(parse_accepted(spec, r, e));
+	const struct json *approve = json_get(spec, "approve");
+	r->approval_manual = str_eq(json_get_str(spec, "approval"), "Manual");
+	r->approved_drop = for_this_trigger(approve, r) && str_eq(json_get_str(approve, "phase"), "DroppingOld");
+	r->paused = json_get_bool(spec, "paused", false);
+	r->max_workers = clamp(json_int(json_at(spec, "nodes", "maxConcurrentWorkers", NULL), 1), 1, 100);
+	r->restart_workloads = !str_eq(json_str(json_at(spec, "workloads", "restart", NULL)), "None");
+	r->pods_per_second = clamp(json_int(json_at(spec, "workloads", "podsPerSecond", NULL), 10), 1, 100);
+	return OK;
+}
+
+result request_parse(const struct json *object, struct request *ret, struct err *e)
+{
+	struct request r cleanup(request_release) = { 0 };
+	const struct json *meta = json_get(object, "metadata");
+	r.name = str_dup(json_str_or(json_get(meta, "name"), ""));
+	r.uid = str_dup(json_str_or(json_get(meta, "uid"), ""));
+	r.generation = json_get_int(meta, "generation", 0);
+	r.deleting = json_get(meta, "deletionTimestamp") != NULL;
+	TRY(parse_spec(json_get(object, "spec"), &r, e));
+	*ret = r;
+	r = (struct request){ 0 };
+	return OK;
+}
+
+struct json *request_spec_copy(const struct request *r)
+{
+	struct json *j = json_object();
+	json_set_str(j, "keyAlgorithm", r->key_algorithm);
+	json_set_int(j, "validityMs", r->validity_ms);
+	json_set_int(j, "leafValidityMs", r->leaf_validity_ms);
+	json_set_bool(j, "approvalManual", r->approval_manual);
+	return j;
+}
+
+result request_obey_copy(struct request *r, const struct json *copy, struct err *e)
+{
+	const char *algorithm = json_get_str(copy, "keyAlgorithm");
+	if (!algorithm)
+		return err_set(e, ERR_INPUT, "the run's Secret has no copy of the spec");
+	str_freep(&r->key_algorithm);
+	r->key_algorithm = str_dup(algorithm);
+	r->validity_ms = json_get_int(copy, "validityMs", 0);
+	r->leaf_validity_ms = json_get_int(copy, "leafValidityMs", 0);
+	r->approval_manual = r->approval_manual || json_get_bool(copy, "approvalManual", false);
+	return OK;
+}

@@ -1,0 +1,337 @@
+#include "status.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define HISTORY_MAX 5
+#define BLOCKERS_MAX 100
+#define TEXT_MAX 1000
+
+/* --- Conditions ------------------------------------------------------------------------------------------------------ */
+
+static const struct json *condition_of(const struct json *status, const char *type)
+{
+	json_each(c, json_get(status, "conditions"))
+		if (str_eq(json_get_str(c, "type"), type))
+			return c;
+	return NULL;
+}
+
+static void add_condition(const struct status_input *in, struct json *status, const char *type, bool value,
+			  const char *reason, const char *message)
+{
+	const char *state = value ? "True" : "False";
+	const struct json *before = condition_of(in->previous, type);
+	char now[32];
+	time_format(in->world->now_ms, now);
+	bool same = str_eq(json_get_str(before, "status"), state);
+	struct json *c = json_object();
+	json_set_str(c, "type", type);
+	json_set_str(c, "status", state);
+	json_set_int(c, "observedGeneration", in->request->generation);
+	json_set_str(c, "lastTransitionTime", same ? json_str_or(json_get(before, "lastTransitionTime"), now) : now);
+	json_set_str(c, "reason", reason);
+	char *cut cleanup(str_freep) = str_ndup(message, TEXT_MAX);
+	json_set_str(c, "message", cut);
+	json_add(json_ensure_array(status, "conditions"), c);
+}
+
+static void summary_conditions(const struct status_input *in, struct json *status, bool ready, bool stalled,
+			       const char *reason, const char *message)
+{
+	add_condition(in, status, "Ready", ready, reason, message);
+	if (!ready && !stalled)
+		add_condition(in, status, "Reconciling", true, reason, message);
+	if (stalled)
+		add_condition(in, status, "Stalled", true, reason, message);
+}
+
+static void phase_conditions(const struct status_input *in, struct json *status, const char *message)
+{
+	for (size_t p = 0; p < PHASE_COUNT; p++) {
+		const struct phase_text *t = phase_text((enum phase)p);
+		if (!t->condition)
+			continue;
+		bool done = in->standing == STANDING_DONE || (in->position && in->position->phase_done[p]);
+		bool now = in->position && in->position->phase == (enum phase)p;
+		add_condition(in, status, t->condition, done, done ? "Proven" : now ? "InProgress" : "NotReached",
+			      done ? t->moves : now ? message : "an earlier phase is not finished");
+	}
+}
+
+/* --- Progress ----------------------------------------------------------------------------------------------------------- */
+
+static void add_progress(struct json *status, const char *kind, size_t done, size_t total, const struct strs *names)
+{
+	struct json *p = json_object();
+	json_set_str(p, "kind", kind);
+	json_set_int(p, "done", (int64_t)done);
+	json_set_int(p, "total", (int64_t)total);
+	for (size_t i = 0; names && i < names->n && i < WORLD_NAMES_MAX; i++)
+		json_add_str(json_ensure_array(p, "waitingFor"), names->items[i]);
+	json_add(json_ensure_array(status, "progress"), p);
+}
+
+static void facet_progress(const struct world *w, struct json *status, const char *kind, enum facet f, int level)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	size_t done = 0, total = 0;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (n->levels[f] == FACET_ABSENT)
+			continue;
+		total++;
+		if (n->reported && facet_reached(n->levels[f], level))
+			done++;
+		else
+			tally_lag(&names, n->name);
+	}
+	add_progress(status, kind, done, total, &names);
+}
+
+static void workload_progress(const struct world *w, struct json *status)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	size_t pods = 0;
+	for (size_t i = 0; i < w->n_stragglers; i++) {
+		const struct straggler *s = &w->stragglers[i];
+		if (s->accepted)
+			continue;
+		pods += s->pods;
+		if (names.n < WORLD_NAMES_MAX)
+			strs_addf(&names, "%s/%s/%s", s->kind, s->namespace, s->name);
+	}
+	add_progress(status, "Pods", w->pods_total > pods ? w->pods_total - pods : 0, w->pods_total, &names);
+}
+
+static void progress(const struct world *w, enum phase now, struct json *status)
+{
+	bool only = now >= PHASE_PUBLISHING_NEW;
+	const struct tally *a = &w->root_configmaps, *b = &w->token_secrets;
+	facet_progress(w, status, "ServersTrustingNew", FACET_TRUST, TRUST_BOTH);
+	add_progress(status, "RootConfigMaps", only ? a->only_new : a->with_new, a->total, only ? &a->lag_only : &a->lag_new);
+	add_progress(status, "TokenSecrets", only ? b->only_new : b->with_new, b->total, only ? &b->lag_only : &b->lag_new);
+	facet_progress(w, status, "ServerLeaves", FACET_SERVER_LEAF, LEAF_BRIDGE);
+	facet_progress(w, status, "ControlPlaneComponents", FACET_COMPONENTS, ISSUED_NEW);
+	facet_progress(w, status, "Kubelets", FACET_KUBELET, ISSUED_NEW);
+	if (now >= PHASE_RESTARTING_WORKLOADS)
+		workload_progress(w, status);
+	facet_progress(w, status, "ServersTrustingOnlyNew", FACET_TRUST, TRUST_NEW);
+}
+
+/* --- Blockers, stragglers ------------------------------------------------------------------------------------------------- */
+
+static void add_blocker(struct json *status, size_t *count, const char *code, const char *object, const char *message)
+{
+	if ((*count)++ >= BLOCKERS_MAX)
+		return;
+	struct json *b = json_object();
+	char *cut cleanup(str_freep) = str_ndup(message, TEXT_MAX);
+	json_set_str(b, "code", code);
+	json_set_str(b, "object", object);
+	json_set_str(b, "message", cut);
+	json_add(json_ensure_array(status, "blockers"), b);
+}
+
+static void node_blockers(const struct node_state *n, struct json *status, size_t *count)
+{
+	struct buf object cleanup(buf_release) = BUF_INIT;
+	if (!n->ready) {
+		buf_addf(&object, "Node/%s", n->name);
+		add_blocker(status, count, "NodeNotReady", buf_str(&object), "the node is not Ready: repair or delete it");
+	}
+	if (n->job_problem) {
+		buf_clear(&object);
+		buf_addf(&object, "Node/%s", n->name);
+		add_blocker(status, count, "NodeProgram", buf_str(&object), n->job_problem);
+	}
+	for (size_t i = 0; i < n->n_blockers; i++) {
+		buf_clear(&object);
+		buf_addf(&object, "Node/%s:%s", n->name, n->blockers[i].object);
+		add_blocker(status, count, n->blockers[i].code, buf_str(&object), n->blockers[i].message);
+	}
+}
+
+static void blockers(const struct world *w, enum phase now, struct json *status)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < w->n_nodes; i++)
+		node_blockers(&w->nodes[i], status, &count);
+	if (w->refusal)
+		add_blocker(status, &count, "Refused", "Cluster", w->refusal);
+	for (size_t i = 0; now >= PHASE_RESTARTING_WORKLOADS && i < w->n_stragglers; i++) {
+		const struct straggler *s = &w->stragglers[i];
+		struct buf object cleanup(buf_release) = BUF_INIT;
+		if (s->accepted)
+			continue;
+		buf_addf(&object, "%s/%s/%s", s->kind, s->namespace, s->name);
+		add_blocker(status, &count, "Straggler", buf_str(&object), s->reason ? s->reason : "not restarted yet");
+	}
+	json_set_int(status, "blockersTotal", (int64_t)count);
+}
+
+/* --- The parts ---------------------------------------------------------------------------------------------------------------- */
+
+static void run_part(const struct status_input *in, struct json *status)
+{
+	const struct run *run = &in->world->run;
+	if (!run->exists)
+		return;
+	char started[32];
+	time_format(run->started_ms, started);
+	struct json *r = json_ensure_object(status, "run");
+	json_set_str(r, "trigger", run->trigger);
+	json_set_str(r, "id", run->id);
+	json_set_str(r, "startedAt", started);
+	for (size_t i = 0; i < run->accepted.n; i++)
+		json_add_str(json_ensure_array(status, "acceptedStragglers"), run->accepted.items[i]);
+}
+
+/* The last five runs; the one that just ended is added once. */
+static void history_part(const struct status_input *in, struct json *status)
+{
+	const struct json *before = json_get(in->previous, "history");
+	struct json *list = json_array();
+	const char *closed = json_get_str(in->closed, "trigger");
+	bool known = !closed;
+	json_each(h, before)
+		known = known || str_eq(json_get_str(h, "trigger"), closed);
+	size_t drop = json_len(before) + !known > HISTORY_MAX ? json_len(before) + !known - HISTORY_MAX : 0;
+	json_each(h, before) {
+		if (drop) {
+			drop--;
+			continue;
+		}
+		json_add(list, json_copy(h));
+	}
+	if (!known)
+		json_add(list, json_copy(in->closed));
+	json_set(status, "history", list);
+}
+
+static void names_text(const struct strs *names, struct buf *out)
+{
+	for (size_t i = 0; i < names->n && i < 3; i++)
+		buf_addf(out, "%s%s", i ? ", " : "", names->items[i]);
+	if (names->n > 3)
+		buf_addf(out, " and %zu more", names->n - 3);
+}
+
+static void waiting_message(const struct status_input *in, struct buf *out)
+{
+	const struct waits *w = &in->position->waits;
+	buf_addf(out, "waiting for %s", buf_str(&w->message));
+	if (w->total)
+		buf_addf(out, " (%zu/%zu)", w->done, w->total);
+	if (w->names.n) {
+		buf_add_str(out, ": ");
+		names_text(&w->names, out);
+	}
+	for (size_t i = 0; i < in->world->n_nodes; i++)
+		if (in->world->nodes[i].job_problem)
+			buf_addf(out, "; node %s: %s", in->world->nodes[i].name, in->world->nodes[i].job_problem);
+	if (in->apply_error)
+		buf_addf(out, "; last error: %s", in->apply_error);
+}
+
+static void running_part(const struct status_input *in, struct json *status)
+{
+	const struct position *p = in->position;
+	struct buf message cleanup(buf_release) = BUF_INIT, names cleanup(buf_release) = BUF_INIT;
+	char summary[64];
+	waiting_message(in, &message);
+	json_set_str(status, "phase", phase_text(p->phase)->name);
+	snprintf(summary, sizeof summary, "%zu/%zu %s", p->step, walk_length(),
+		 walk_step(p->step) ? walk_step(p->step)->name : "done");
+	json_set_str(status, "progressSummary", summary);
+	names_text(&p->waits.names, &names);
+	char *cut cleanup(str_freep) = str_ndup(p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
+	json_set_str(status, "waitingFor", cut);
+	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Working",
+			   buf_str(&message));
+	phase_conditions(in, status, buf_str(&message));
+	progress(in->world, p->phase, status);
+	blockers(in->world, p->phase, status);
+}
+
+static void resting_part(const struct status_input *in, struct json *status)
+{
+	struct buf message cleanup(buf_release) = BUF_INIT;
+	if (in->standing == STANDING_DONE) {
+		json_set_str(status, "phase", phase_text(PHASE_COMPLETED)->name);
+		buf_addf(&message, "trigger \"%s\" is done: the cluster knows its certificate authority only", in->request->trigger);
+		summary_conditions(in, status, true, false, "Completed", buf_str(&message));
+		phase_conditions(in, status, "");
+		return;
+	}
+	bool invalid = in->standing == STANDING_INVALID;
+	buf_addf(&message, invalid ? "%s" : "waiting for the run of %s to end; then this one begins", in->detail);
+	json_set_str(status, "waitingFor", in->detail);
+	summary_conditions(in, status, false, invalid, invalid ? "Invalid" : "Queued", buf_str(&message));
+	phase_conditions(in, status, buf_str(&message));
+}
+
+struct json *status_make(const struct status_input *in)
+{
+	struct json *status = json_object();
+	json_set_int(status, "observedGeneration", in->request->generation);
+	if (in->standing == STANDING_RUNS)
+		running_part(in, status);
+	else
+		resting_part(in, status);
+	run_part(in, status);
+	history_part(in, status);
+	if (in->authorities)
+		json_set(status, "authorities", json_copy(in->authorities));
+	return status;
+}
+
+bool status_differs(const struct json *previous, const struct json *next)
+{
+	return !json_equal(previous, next);
+}
+
+/* --- Events --------------------------------------------------------------------------------------------------------------------- */
+
+static void event(struct status_event *ret, size_t max, size_t *n, bool warning, const char *reason, const char *note)
+{
+	if (*n >= max)
+		return;
+	struct status_event *e = &ret[(*n)++];
+	e->warning = warning;
+	str_copy(e->reason, sizeof e->reason, reason);
+	str_copy(e->note, sizeof e->note, note);
+}
+
+static bool is_true(const struct json *status, const char *type)
+{
+	return str_eq(json_get_str(condition_of(status, type), "status"), "True");
+}
+
+static void proof_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max,
+			 size_t *n)
+{
+	for (size_t p = 0; p < PHASE_COUNT; p++) {
+		const struct phase_text *t = phase_text((enum phase)p);
+		if (!t->condition || is_true(previous, t->condition) || !is_true(next, t->condition))
+			continue;
+		char note[256];
+		snprintf(note, sizeof note, "%s is proven: %s", t->name, t->moves);
+		event(ret, max, n, false, t->condition, note);
+	}
+}
+
+size_t status_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max)
+{
+	size_t n = 0;
+	proof_events(previous, next, ret, max, &n);
+	const char *before = json_get_str(previous, "phase"), *after = json_get_str(next, "phase");
+	const struct json *ready = condition_of(next, "Ready");
+	const char *message = json_str_or(json_get(ready, "message"), "");
+	if (after && !str_eq(before, after))
+		event(ret, max, &n, false, after, message);
+	const struct json *stalled = condition_of(next, "Stalled"), *was = condition_of(previous, "Stalled");
+	if (stalled && !str_eq(json_get_str(stalled, "reason"), json_get_str(was, "reason")))
+		event(ret, max, &n, true, json_str_or(json_get(stalled, "reason"), "Stalled"), message);
+	return n;
+}

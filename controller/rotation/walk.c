@@ -1,0 +1,813 @@
+#include "walk.h"
+
+#include <string.h>
+
+#define BACKOFF_FIRST_MS 2000
+#define BACKOFF_MAX_MS 60000
+#define LOOK_SOON_MS 150      /* a hot reload is in force 20–80 ms after the file */
+#define LOOK_OFTEN_MS 500
+#define LOOK_MS 2000
+#define INSPECT_APART_MS 1500 /* two looks at the same node's pods are at least so far apart */
+
+/* --- Waits ----------------------------------------------------------------------------------------------------- */
+
+void waits_release(struct waits *w)
+{
+	buf_release(&w->message);
+	strs_release(&w->names);
+	memset(w, 0, sizeof *w);
+}
+
+static void waits_name(struct waits *w, const char *name)
+{
+	if (w->names.n < WORLD_NAMES_MAX)
+		strs_add(&w->names, name);
+}
+
+static bool waits_for(struct waits *w, const char *reason, const char *message)
+{
+	w->reason = reason;
+	buf_clear(&w->message);
+	buf_add_str(&w->message, message);
+	return false;
+}
+
+/* --- Predicates on the cluster ---------------------------------------------------------------------------------- */
+
+static bool all_visited(const struct world *w, struct waits *ret)
+{
+	ret->total = w->n_nodes;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		if (w->nodes[i].reported)
+			ret->done++;
+		else
+			waits_name(ret, w->nodes[i].name);
+	}
+	if (w->nodes_known && w->n_nodes && ret->done == ret->total)
+		return true;
+	return waits_for(ret, "VisitingNodes", "the node program's first report from every node");
+}
+
+static bool authority_stored(const struct world *w, struct waits *ret)
+{
+	return w->run.exists || waits_for(ret, "CreatingAuthority", "the new certificate authority to be made and stored");
+}
+
+static bool bridge_stored(const struct world *w, struct waits *ret)
+{
+	return (w->run.bridge_pem && w->run.has_old_probe && w->run.has_new_probe) ||
+	       waits_for(ret, "SigningBridge", "a control plane to certify the new authority by the old one");
+}
+
+static bool kubeadm_certs_gone(const struct world *w, struct waits *ret)
+{
+	return w->kubeadm_certs == SEEN_NO ||
+	       waits_for(ret, "DeletingKubeadmCerts", "Secret kube-system/kubeadm-certs (old keys for joins) to be deleted");
+}
+
+/* The node whose process holds the Lease: holderIdentity is "<hostname>_<uuid>" (client-go's leaderelection as the
+ * components use it). NULL when none matches. */
+static const struct node_state *lease_node(const struct world *w, const struct lease_state *l)
+{
+	for (size_t i = 0; l->holder && i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		const char *host = n->hostname ? n->hostname : n->name;
+		if (str_starts(l->holder, host) && l->holder[strlen(host)] == '_')
+			return n;
+	}
+	return NULL;
+}
+
+/* A holder that took its Lease before its node's process started is dead: same clock, the node's. */
+static bool lease_held_by_dead(const struct world *w, const struct lease_state *l, bool scheduler)
+{
+	const struct node_state *n = lease_node(w, l);
+	if (!n || !n->reported || n->outdated)
+		return false;
+	int64_t started = scheduler ? n->scheduler_started_ms : n->controller_manager_started_ms;
+	return started && l->acquired_ms < started;
+}
+
+static bool controller_manager_leads(const struct world *w, struct waits *ret)
+{
+	const struct lease_state *l = &w->controller_manager;
+	if (l->known && l->exists && l->holder && *l->holder && !lease_held_by_dead(w, l, false))
+		return true;
+	return waits_for(ret, "WaitingForLeader", "a restarted kube-controller-manager to lead");
+}
+
+static bool servers_accept_new(const struct world *w, struct waits *ret)
+{
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		ret->total++;
+		if (n->kubelet_accepts_new == SEEN_YES && (!n->control_plane || n->api_accepts_new == SEEN_YES))
+			ret->done++;
+		else
+			waits_name(ret, n->name);
+	}
+	return ret->done == ret->total ||
+	       waits_for(ret, "WaitingForTrust", "API servers and kubelets to be seen to accept the new authority");
+}
+
+static bool servers_refuse_old(const struct world *w, struct waits *ret)
+{
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		ret->total++;
+		if (n->kubelet_accepts_old == SEEN_NO && (!n->control_plane || n->api_accepts_old == SEEN_NO))
+			ret->done++;
+		else
+			waits_name(ret, n->name);
+	}
+	return ret->done == ret->total ||
+	       waits_for(ret, "WaitingForDistrust", "API servers and kubelets to be seen to refuse the old authority");
+}
+
+static void add_lag(struct waits *ret, const struct strs *names)
+{
+	for (size_t i = 0; i < names->n; i++)
+		waits_name(ret, names->items[i]);
+}
+
+static bool published(const struct world *w, bool only, struct waits *ret)
+{
+	const struct tally *a = &w->root_configmaps, *b = &w->token_secrets;
+	bool info = w->cluster_info == CLUSTER_INFO_ABSENT || w->cluster_info == CLUSTER_INFO_BOTH ||
+		    w->cluster_info == CLUSTER_INFO_NEW;
+	ret->total = a->total + b->total;
+	ret->done = only ? a->only_new + b->only_new : a->with_new + b->with_new;
+	add_lag(ret, only ? &a->lag_only : &a->lag_new);
+	add_lag(ret, only ? &b->lag_only : &b->lag_new);
+	if (!info)
+		waits_name(ret, "kube-public/cluster-info");
+	return a->known && b->known && info && ret->done == ret->total;
+}
+
+static bool published_both(const struct world *w, struct waits *ret)
+{
+	return published(w, false, ret) ||
+	       waits_for(ret, "Publishing", "kube-root-ca.crt, token Secrets and cluster-info to carry both authorities");
+}
+
+static bool published_new(const struct world *w, struct waits *ret)
+{
+	return published(w, true, ret) ||
+	       waits_for(ret, "Publishing", "kube-root-ca.crt and token Secrets to carry the new authority only");
+}
+
+static bool admin_kubeconfig_stored(const struct world *w, struct waits *ret)
+{
+	return w->admin_kubeconfig == SEEN_YES ||
+	       waits_for(ret, "PublishingAdminKubeconfig", "the administrator's new kubeconfig in its Secret");
+}
+
+static bool pods_looked_at(const struct world *w, struct waits *ret)
+{
+	bool all = w->pods_known;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		if (!w->nodes[i].pods_unseen)
+			continue;
+		waits_name(ret, w->nodes[i].name);
+		all = false;
+	}
+	return all;
+}
+
+static void name_straggler(const struct straggler *s, struct waits *ret, struct buf *text)
+{
+	struct buf name cleanup(buf_release) = BUF_INIT;
+	buf_addf(&name, "%s/%s/%s", s->kind, s->namespace, s->name);
+	waits_name(ret, buf_str(&name));
+	if (text->len > 700)
+		return;
+	buf_addf(text, "%s%s (%s)", text->len ? "; " : "", buf_str(&name), s->reason ? s->reason : "not restarted yet");
+}
+
+static bool workloads_restarted(const struct world *w, struct waits *ret)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	size_t waiting = 0, person = 0, pods = 0;
+	for (size_t i = 0; i < w->n_stragglers; i++) {
+		const struct straggler *s = &w->stragglers[i];
+		if (s->accepted)
+			continue;
+		waiting++;
+		person += !s->restartable;
+		pods += s->pods;
+		name_straggler(s, ret, &text);
+	}
+	ret->total = w->pods_total;
+	ret->done = w->pods_total > pods ? w->pods_total - pods : 0;
+	bool looked = pods_looked_at(w, ret);
+	if (!waiting && looked)
+		return true;
+	if (!waiting)
+		return waits_for(ret, "LookingAtPods", "a look at the pods' mounted CA on every node");
+	ret->stalled = person == waiting && looked;
+	waits_for(ret, "WaitingForWorkloads", "pods to have read the new authority: ");
+	buf_add(&ret->message, buf_str(&text), text.len);
+	return false;
+}
+
+static bool own_volumes_new(const struct world *w, struct waits *ret)
+{
+	bool all = true;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		add_lag(ret, &n->mixed);
+		if (n->own_pod_stale)
+			waits_name(ret, n->name);
+		all = all && !n->mixed.n && !n->own_pod_stale;
+	}
+	return all || waits_for(ret, "RefreshingVolumes", "mounted CA volumes to carry the new authority only");
+}
+
+static bool csrs_signed(const struct world *w, struct waits *ret)
+{
+	add_lag(ret, &w->csrs_unsigned);
+	return (w->csrs_known && !w->csrs_unsigned.n) ||
+	       waits_for(ret, "WaitingForCSRs", "approved CertificateSigningRequests to be signed");
+}
+
+static bool approved(const struct world *w, struct waits *ret)
+{
+	if (w->run.approved)
+		return true;
+	if (w->request && !w->request->approval_manual)
+		return waits_for(ret, "Approving", "the drop to be recorded as approved");
+	ret->stalled = true;
+	return waits_for(ret, "AwaitingApproval",
+			 "your approval: set spec.approve to {trigger: <this trigger>, phase: DroppingOld}. "
+			 "From there the old authority can't come back");
+}
+
+static bool cluster_info_new(const struct world *w, struct waits *ret)
+{
+	return w->cluster_info == CLUSTER_INFO_ABSENT || w->cluster_info == CLUSTER_INFO_NEW ||
+	       waits_for(ret, "Publishing", "kube-public/cluster-info to carry the new authority only");
+}
+
+static bool extension_auth_pruned(const struct world *w, struct waits *ret)
+{
+	return w->extension_auth_has_old == SEEN_NO ||
+	       waits_for(ret, "PruningExtensionAuth",
+			 "ConfigMap kube-system/extension-apiserver-authentication to be rid of the old authority");
+}
+
+static bool finished(const struct world *w, struct waits *ret)
+{
+	return !w->run.exists || waits_for(ret, "Finishing", "the run's Secret to be closed and the node Pods to go");
+}
+
+/* --- What cluster steps do ---------------------------------------------------------------------------------------- */
+
+static void plan_plain(enum action_kind kind, int step, struct plan *ret)
+{
+	plan_add(ret, kind, step);
+	plan_look_again(ret, LOOK_OFTEN_MS);
+}
+
+static void plan_authority(const struct world *w, int step, struct plan *ret)
+{
+	if (!w->run.exists)
+		plan_plain(ACT_CREATE_AUTHORITY, step, ret);
+}
+
+static bool job_may_start(const struct world *w, const struct node_state *n, struct plan *ret)
+{
+	if (n->job_running)
+		return false;
+	int64_t wait = BACKOFF_FIRST_MS;
+	for (int i = 1; i < n->job_failures && wait < BACKOFF_MAX_MS; i++)
+		wait *= 2;
+	int64_t left = n->job_failures ? n->job_ended_ms + wait - w->now_ms : 0;
+	if (left > 0)
+		plan_look_again(ret, left);
+	return left <= 0;
+}
+
+static void plan_job(const struct world *w, const struct node_state *n, int step, struct plan *ret)
+{
+	if (!job_may_start(w, n, ret))
+		return;
+	struct action *a = plan_add(ret, ACT_NODE, step);
+	a->node = n;
+	walk_levels((size_t)step, n->control_plane, a->levels);
+	a->needs_key = n->control_plane && w->run.has_key &&
+		       facet_reached(a->levels[FACET_SERVER_LEAF], LEAF_BRIDGE) && a->levels[FACET_CLEAN] != CLEAN_YES;
+}
+
+static void plan_visit(const struct world *w, int step, struct plan *ret)
+{
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (!w->nodes[i].reported)
+			plan_job(w, &w->nodes[i], step, ret);
+	plan_look_again(ret, LOOK_MS);
+}
+
+static void plan_bridge(const struct world *w, int step, struct plan *ret)
+{
+	const struct node_state *first = NULL;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (!n->control_plane)
+			continue;
+		if (n->bridge_pem && n->probe_pem) {
+			plan_add(ret, ACT_STORE_BRIDGE, step)->node = n;
+			return;
+		}
+		first = first ? first : n;
+	}
+	if (!first || !job_may_start(w, first, ret))
+		return;
+	struct action *a = plan_add(ret, ACT_NODE, step);
+	a->node = first;
+	a->wants_bridge = true;
+}
+
+static void plan_kubeadm_certs(const struct world *w, int step, struct plan *ret)
+{
+	if (w->kubeadm_certs == SEEN_YES)
+		plan_plain(ACT_DELETE_KUBEADM_CERTS, step, ret);
+}
+
+static void plan_lease(const struct world *w, const struct lease_state *l, bool scheduler, int step, struct plan *ret)
+{
+	if (l->known && l->exists && l->holder && *l->holder && lease_held_by_dead(w, l, scheduler))
+		plan_add(ret, ACT_RELEASE_LEASE, step)->name =
+			scheduler ? "kube-scheduler" : "kube-controller-manager";
+}
+
+static void plan_leader(const struct world *w, int step, struct plan *ret)
+{
+	plan_lease(w, &w->controller_manager, false, step, ret);
+	plan_lease(w, &w->scheduler, true, step, ret);
+	plan_look_again(ret, LOOK_SOON_MS);
+}
+
+static void plan_publish(const struct world *w, bool only, int step, struct plan *ret)
+{
+	const struct tally *a = &w->root_configmaps, *b = &w->token_secrets;
+	size_t lag = a->total + b->total - (only ? a->only_new + b->only_new : a->with_new + b->with_new);
+	if (a->known && b->known && lag)
+		plan_add(ret, ACT_PUBLISH, step)->level = only ? TRUST_NEW : TRUST_BOTH;
+	bool behind = w->cluster_info == CLUSTER_INFO_OLD || w->cluster_info == CLUSTER_INFO_UNSIGNED_BOTH ||
+		      w->cluster_info == CLUSTER_INFO_UNSIGNED_NEW;
+	if (behind)
+		plan_add(ret, ACT_CLUSTER_INFO, step)->level =
+			w->cluster_info == CLUSTER_INFO_UNSIGNED_NEW ? TRUST_NEW : TRUST_BOTH;
+	plan_look_again(ret, LOOK_OFTEN_MS);
+}
+
+static void plan_publish_both(const struct world *w, int step, struct plan *ret)
+{
+	plan_publish(w, false, step, ret);
+}
+
+static void plan_publish_new(const struct world *w, int step, struct plan *ret)
+{
+	plan_publish(w, true, step, ret);
+}
+
+static void plan_admin(const struct world *w, int step, struct plan *ret)
+{
+	if (w->admin_kubeconfig == SEEN_NO)
+		plan_plain(ACT_ADMIN_KUBECONFIG, step, ret);
+}
+
+/* A look at the pods of the nodes that need one. While rollouts are under way a look is soon out of date again, so then
+ * looks are further apart. */
+static void plan_inspect(const struct world *w, int step, struct plan *ret)
+{
+	int64_t apart = w->rolling ? 4 * INSPECT_APART_MS : INSPECT_APART_MS;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (!n->pods_unseen)
+			continue;
+		int64_t left = n->job_ended_ms + apart - w->now_ms;
+		if (left > 0)
+			plan_look_again(ret, left);
+		else
+			plan_job(w, n, step, ret);
+	}
+}
+
+static size_t pods_rolling(const struct world *w)
+{
+	size_t pods = 0;
+	for (size_t i = 0; i < w->n_stragglers; i++)
+		if (w->stragglers[i].restarted && w->stragglers[i].restartable)
+			pods += w->stragglers[i].pods;
+	return pods;
+}
+
+static bool system_stragglers(const struct world *w)
+{
+	for (size_t i = 0; i < w->n_stragglers; i++) {
+		const struct straggler *s = &w->stragglers[i];
+		if (s->system && s->restartable && !s->accepted)
+			return true;
+	}
+	return false;
+}
+
+/* CNI and kube-proxy first and alone; then the others, so many that no more than a few seconds' worth of pods are in flight. */
+static void plan_workloads(const struct world *w, int step, struct plan *ret)
+{
+	bool system = system_stragglers(w);
+	size_t in_flight = pods_rolling(w);
+	size_t budget = w->request ? (size_t)w->request->pods_per_second * 5 : 0;
+	for (size_t i = 0; i < w->n_stragglers; i++) {
+		const struct straggler *s = &w->stragglers[i];
+		bool wanted = s->restartable && !s->restarted && !s->accepted && s->system == system;
+		if (!wanted || !w->request || !w->request->restart_workloads)
+			continue;
+		if (in_flight && in_flight + s->pods > budget)
+			continue;
+		in_flight += s->pods;
+		struct action *a = plan_add(ret, ACT_RESTART_WORKLOAD, step);
+		a->kind_name = s->kind;
+		a->namespace = s->namespace;
+		a->name = s->name;
+	}
+	plan_inspect(w, step, ret);
+	plan_look_again(ret, LOOK_MS);
+}
+
+static void plan_own_volumes(const struct world *w, int step, struct plan *ret)
+{
+	plan_add(ret, ACT_REFRESH_PODS, step);
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (!n->mixed.n && !n->own_pod_stale)
+			continue;
+		int64_t left = n->job_ended_ms + INSPECT_APART_MS - w->now_ms;
+		if (left > 0)
+			plan_look_again(ret, left);
+		else
+			plan_job(w, n, step, ret);
+	}
+}
+
+static void plan_wait(const struct world *w UNUSED, int step UNUSED, struct plan *ret)
+{
+	plan_look_again(ret, LOOK_MS);
+}
+
+/* Recorded before the drop begins, automatic or not: from then on the walk goes forward whatever happens to the CR. */
+static void plan_approval(const struct world *w, int step, struct plan *ret)
+{
+	if (w->request && !w->request->approval_manual)
+		plan_add(ret, ACT_LATCH, step)->level = 1;
+	plan_look_again(ret, LOOK_MS);
+}
+
+static void plan_cluster_info_new(const struct world *w UNUSED, int step, struct plan *ret)
+{
+	plan_add(ret, ACT_CLUSTER_INFO, step)->level = TRUST_NEW;
+	plan_look_again(ret, LOOK_OFTEN_MS);
+}
+
+static void plan_look_soon(const struct world *w UNUSED, int step UNUSED, struct plan *ret)
+{
+	plan_look_again(ret, LOOK_SOON_MS);
+}
+
+static void plan_extension_auth(const struct world *w, int step, struct plan *ret)
+{
+	if (w->extension_auth_has_old == SEEN_YES)
+		plan_plain(ACT_PRUNE_EXTENSION_AUTH, step, ret);
+	plan_look_again(ret, LOOK_OFTEN_MS);
+}
+
+static void plan_finish(const struct world *w UNUSED, int step, struct plan *ret)
+{
+	plan_add(ret, ACT_FINISH, step);
+}
+
+/* --- The table ------------------------------------------------------------------------------------------------------ */
+
+#define FACETS(...) .facets = { __VA_ARGS__ }, .n_facets = sizeof((int[][2]){ __VA_ARGS__ }) / sizeof(int[2])
+
+static const struct step STEPS[] = {
+	{ PHASE_PREPARING, "visit", "every node is visited and nothing blocks",
+	  .holds = all_visited, .plan = plan_visit },
+	{ PHASE_PREPARING, "authority", "the new authority is stored",
+	  .holds = authority_stored, .plan = plan_authority },
+	{ PHASE_PREPARING, "bridge", "the old authority has certified the new one",
+	  .holds = bridge_stored, .plan = plan_bridge },
+	{ PHASE_PREPARING, "kubeadm-certs", "no Secret with old keys for joins",
+	  .holds = kubeadm_certs_gone, .plan = plan_kubeadm_certs },
+
+	{ PHASE_TRUSTING_BOTH, "own-signer", "controller-managers have a signer and a root file of their own",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_OWN_OLD }, { FACET_ROOT, ROOT_OWN_BOTH }) },
+	{ PHASE_TRUSTING_BOTH, "leader", "a restarted controller-manager leads",
+	  .holds = controller_manager_leads, .plan = plan_leader },
+	{ PHASE_TRUSTING_BOTH, "trust-both", "every server accepts both",
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_BOTH }), .holds = servers_accept_new, .plan = plan_look_soon },
+	{ PHASE_TRUSTING_BOTH, "publish-both", "both authorities are published",
+	  .holds = published_both, .plan = plan_publish_both },
+
+	{ PHASE_REISSUING_LEAVES, "server-leaves", "servers present new leaves with the bridge",
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_BRIDGE }, { FACET_KUBELET_SERVER, LEAF_BRIDGE }) },
+	{ PHASE_REISSUING_LEAVES, "signer", "the new authority signs",
+	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_CA_KEY, ISSUED_NEW }, { FACET_SIGNER, SIGNER_OWN_NEW }) },
+	{ PHASE_REISSUING_LEAVES, "components", "scheduler, controller-manager and admin kubeconfigs are new",
+	  SCOPE_CONTROL_PLANES, PACE_ONE,
+	  FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ROOT, ROOT_OWN_NEW }, { FACET_ADMIN, ISSUED_NEW }) },
+	{ PHASE_REISSUING_LEAVES, "leader-again", "a restarted controller-manager leads",
+	  .holds = controller_manager_leads, .plan = plan_leader },
+	{ PHASE_REISSUING_LEAVES, "kubelets", "kubelets have new certificates and new trust",
+	  SCOPE_NODES, PACE_WORKERS, FACETS({ FACET_KUBELET, ISSUED_NEW }) },
+	{ PHASE_REISSUING_LEAVES, "kubelet-client", "API servers use a new certificate towards kubelets",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_KUBELET_CLIENT, ISSUED_NEW }) },
+
+	{ PHASE_PUBLISHING_NEW, "publish-new", "only the new authority is published",
+	  .holds = published_new, .plan = plan_publish_new },
+	{ PHASE_PUBLISHING_NEW, "admin-kubeconfig", "the administrator's new kubeconfig is in its Secret",
+	  .holds = admin_kubeconfig_stored, .plan = plan_admin },
+
+	{ PHASE_RESTARTING_WORKLOADS, "workloads", "every pod has read the new authority",
+	  .holds = workloads_restarted, .plan = plan_workloads },
+	{ PHASE_RESTARTING_WORKLOADS, "volumes", "mounted CAs carry the new authority only",
+	  .holds = own_volumes_new, .plan = plan_own_volumes },
+
+	{ PHASE_AWAITING_APPROVAL, "csrs", "no approved CSR waits for its certificate",
+	  .holds = csrs_signed, .plan = plan_wait },
+	{ PHASE_AWAITING_APPROVAL, "approval", "approved",
+	  .holds = approved, .plan = plan_approval },
+
+	{ PHASE_DROPPING_OLD, "cluster-info", "cluster-info carries the new authority only",
+	  .holds = cluster_info_new, .plan = plan_cluster_info_new },
+	{ PHASE_DROPPING_OLD, "proof", "every node is seen once more",
+	  SCOPE_NODES, PACE_ALL, .proof = true },
+	{ PHASE_DROPPING_OLD, "distrust", "every server refuses the old authority",
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_NEW }), .holds = servers_refuse_old, .plan = plan_look_soon },
+	{ PHASE_DROPPING_OLD, "kubeadm-flags", "controller-manager manifests are as kubeadm wrote them",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_KUBEADM_NEW }, { FACET_ROOT, ROOT_KUBEADM_NEW }) },
+	{ PHASE_DROPPING_OLD, "leader-last", "a restarted controller-manager leads",
+	  .holds = controller_manager_leads, .plan = plan_leader },
+	{ PHASE_DROPPING_OLD, "bare-leaves", "servers present new leaves without the bridge",
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_NEW }, { FACET_KUBELET_SERVER, LEAF_NEW }) },
+	{ PHASE_DROPPING_OLD, "extension-auth", "aggregated API servers are told to refuse the old authority",
+	  .holds = extension_auth_pruned, .plan = plan_extension_auth },
+	{ PHASE_DROPPING_OLD, "clean", "nothing old is left on any node",
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_CLEAN, CLEAN_YES }) },
+	{ PHASE_DROPPING_OLD, "finish", "the run is closed",
+	  .holds = finished, .plan = plan_finish },
+};
+
+size_t walk_length(void)
+{
+	return ARRAY_LEN(STEPS);
+}
+
+const struct step *walk_step(size_t i)
+{
+	return i < ARRAY_LEN(STEPS) ? &STEPS[i] : NULL;
+}
+
+size_t walk_find(const char *name)
+{
+	size_t i = 0;
+	while (i < ARRAY_LEN(STEPS) && !str_eq(STEPS[i].name, name))
+		i++;
+	return i;
+}
+
+/* --- Node steps ------------------------------------------------------------------------------------------------------- */
+
+static bool in_scope(const struct step *s, bool control_plane)
+{
+	return s->scope == SCOPE_NODES || (s->scope == SCOPE_CONTROL_PLANES && control_plane);
+}
+
+void walk_levels(size_t step, bool control_plane, int ret_levels[static FACET_COUNT])
+{
+	for (size_t f = 0; f < FACET_COUNT; f++)
+		ret_levels[f] = FACET_UNTOUCHED_LEVEL;
+	for (size_t i = 0; i <= step && i < ARRAY_LEN(STEPS); i++) {
+		if (!in_scope(&STEPS[i], control_plane))
+			continue;
+		for (size_t k = 0; k < STEPS[i].n_facets; k++)
+			ret_levels[STEPS[i].facets[k].facet] = STEPS[i].facets[k].level;
+	}
+}
+
+bool walk_node_done(size_t step, const struct node_state *n)
+{
+	const struct step *s = &STEPS[step];
+	if (!in_scope(s, n->control_plane))
+		return true;
+	if (!n->reported || n->outdated || (s->proof && n->report_step < (int)step))
+		return false;
+	for (size_t k = 0; k < s->n_facets; k++)
+		if (!facet_reached(n->levels[s->facets[k].facet], s->facets[k].level))
+			return false;
+	return true;
+}
+
+static bool nodes_done(const struct world *w, size_t step, struct waits *ret)
+{
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (!in_scope(&STEPS[step], n->control_plane))
+			continue;
+		ret->total++;
+		if (walk_node_done(step, n))
+			ret->done++;
+		else
+			waits_name(ret, n->name);
+	}
+	if (ret->done == ret->total)
+		return w->nodes_known;
+	return waits_for(ret, "ConvergingNodes", STEPS[step].title);
+}
+
+static bool step_holds(const struct world *w, size_t step, struct waits *ret)
+{
+	const struct step *s = &STEPS[step];
+	if (s->scope != SCOPE_CLUSTER && !nodes_done(w, step, ret))
+		return false;
+	if (!s->holds)
+		return true;
+	waits_release(ret);
+	return s->holds(w, ret);
+}
+
+static bool any_job(const struct world *w, bool control_planes_only)
+{
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (w->nodes[i].job_running && (!control_planes_only || w->nodes[i].control_plane))
+			return true;
+	return false;
+}
+
+static size_t jobs_running(const struct world *w)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < w->n_nodes; i++)
+		n += w->nodes[i].job_running;
+	return n;
+}
+
+/* How many nodes may be begun now. Control planes are done one by one, before any worker. */
+static size_t pace_budget(const struct world *w, const struct step *s, bool control_plane_left)
+{
+	size_t running = jobs_running(w);
+	if (s->pace == PACE_ALL)
+		return w->n_nodes;
+	if (s->pace == PACE_ONE || control_plane_left)
+		return running ? 0 : 1;
+	size_t most = w->request && w->request->max_workers > 0 ? (size_t)w->request->max_workers : 1;
+	if (any_job(w, true) || running >= most)
+		return 0;
+	return most - running;
+}
+
+static void plan_nodes(const struct world *w, size_t step, struct plan *ret)
+{
+	const struct step *s = &STEPS[step];
+	bool control_plane_left = false;
+	for (size_t i = 0; i < w->n_nodes; i++)
+		control_plane_left = control_plane_left ||
+				     (w->nodes[i].control_plane && !walk_node_done(step, &w->nodes[i]));
+	size_t budget = pace_budget(w, s, control_plane_left);
+	bool planes_first = s->pace == PACE_WORKERS && control_plane_left;
+	for (size_t i = 0; i < w->n_nodes && budget; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (walk_node_done(step, n) || (planes_first && !n->control_plane))
+			continue;
+		size_t before = ret->n;
+		plan_job(w, n, (int)step, ret);
+		budget -= ret->n - before;
+	}
+	plan_look_again(ret, LOOK_MS);
+}
+
+/* --- Position ----------------------------------------------------------------------------------------------------------- */
+
+static bool hold(struct position *p, const char *reason, bool stalled)
+{
+	p->held = true;
+	p->waits.reason = reason;
+	p->waits.stalled = stalled;
+	return true;
+}
+
+static bool node_blocks(const struct world *w, struct position *p)
+{
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		for (size_t k = 0; k < n->n_blockers; k++) {
+			const struct node_blocker *b = &n->blockers[k];
+			waits_name(&p->waits, n->name);
+			if (p->waits.message.len < 600)
+				buf_addf(&p->waits.message, "%snode %s: %s: %s", p->waits.message.len ? "; " : "",
+					 n->name, b->object, b->message);
+		}
+	}
+	return p->waits.names.n && hold(p, "Blocked", true);
+}
+
+static bool node_down(const struct world *w, struct position *p)
+{
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (!w->nodes[i].ready)
+			waits_name(&p->waits, w->nodes[i].name);
+	if (!p->waits.names.n)
+		return false;
+	buf_add_str(&p->waits.message, "nodes to be Ready");
+	return hold(p, "NodeNotReady", true);
+}
+
+/* Things that must be right before anything new is begun, in any phase. */
+static void locate_hold(const struct world *w, struct position *p)
+{
+	struct waits before = p->waits;
+	memset(&p->waits, 0, sizeof p->waits);
+	p->waits.done = before.done;
+	p->waits.total = before.total;
+	if (w->request && w->request->paused) {
+		buf_add_str(&p->waits.message, "spec.paused to be false");
+		hold(p, "Paused", false);
+	} else if (w->refusal) {
+		buf_add_str(&p->waits.message, w->refusal);
+		hold(p, "Refused", true);
+	} else if (!node_down(w, p) && !node_blocks(w, p)) {
+		waits_release(&p->waits);
+		p->waits = before;
+		return;
+	}
+	waits_release(&before);
+}
+
+void walk_locate(const struct world *w, struct position *ret)
+{
+	memset(ret, 0, sizeof *ret);
+	for (size_t i = 0; i < PHASE_COUNT; i++)
+		ret->phase_done[i] = true;
+	size_t i = 0;
+	while (i < ARRAY_LEN(STEPS)) {
+		waits_release(&ret->waits);
+		if (!step_holds(w, i, &ret->waits))
+			break;
+		i++;
+	}
+	if (i == ARRAY_LEN(STEPS))
+		waits_release(&ret->waits);
+	ret->step = i;
+	ret->phase = i < ARRAY_LEN(STEPS) ? STEPS[i].phase : PHASE_COMPLETED;
+	for (size_t p = ret->phase; p < PHASE_COUNT && i < ARRAY_LEN(STEPS); p++)
+		ret->phase_done[p] = false;
+	if (i < ARRAY_LEN(STEPS))
+		locate_hold(w, ret);
+}
+
+void position_release(struct position *p)
+{
+	waits_release(&p->waits);
+}
+
+static bool must_latch(const struct world *w)
+{
+	if (!w->request || !w->run.exists)
+		return false;
+	for (size_t i = 0; i < w->request->accepted.n; i++)
+		if (!strs_has(&w->run.accepted, w->request->accepted.items[i]))
+			return true;
+	return w->request->approved_drop && !w->run.approved;
+}
+
+void walk_plan(const struct world *w, const struct position *p, struct plan *ret)
+{
+	if (must_latch(w))
+		plan_add(ret, ACT_LATCH, (int)p->step)->level = w->request->approved_drop;
+	if (p->step >= ARRAY_LEN(STEPS))
+		return;
+	if (p->held) {
+		plan_look_again(ret, LOOK_MS);
+		return;
+	}
+	const struct step *s = &STEPS[p->step];
+	struct waits ignored cleanup(waits_release) = { 0 };
+	if (s->scope != SCOPE_CLUSTER && !nodes_done(w, p->step, &ignored))
+		plan_nodes(w, p->step, ret);
+	else if (s->plan)
+		s->plan(w, (int)p->step, ret);
+}
+
+/* --- Documentation -------------------------------------------------------------------------------------------------------- */
+
+void walk_print(struct buf *out)
+{
+	for (size_t p = 0; p < PHASE_COMPLETED; p++) {
+		const struct phase_text *t = phase_text((enum phase)p);
+		buf_addf(out, "%s\n    restarts: %s\n", t->name, t->restarts);
+		for (size_t i = 0; i < ARRAY_LEN(STEPS); i++)
+			if (STEPS[i].phase == (enum phase)p)
+				buf_addf(out, "    %-18s %s\n", STEPS[i].name, STEPS[i].title);
+		buf_add_str(out, p + 1 < PHASE_COMPLETED ? "        |\n        v\n" : "        |\n        v\nCompleted\n");
+	}
+}

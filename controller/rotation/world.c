@@ -1,0 +1,117 @@
+#include "world.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct node_state *world_add_node(struct world *w)
+{
+	w->nodes = mem_realloc(w->nodes, w->n_nodes + 1, sizeof *w->nodes);
+	struct node_state *n = &w->nodes[w->n_nodes++];
+	memset(n, 0, sizeof *n);
+	n->report_step = -1;
+	for (size_t f = 0; f < FACET_COUNT; f++)
+		n->levels[f] = FACET_UNKNOWN;
+	return n;
+}
+
+struct straggler *world_add_straggler(struct world *w)
+{
+	w->stragglers = mem_realloc(w->stragglers, w->n_stragglers + 1, sizeof *w->stragglers);
+	struct straggler *s = &w->stragglers[w->n_stragglers++];
+	memset(s, 0, sizeof *s);
+	return s;
+}
+
+void node_add_blocker(struct node_state *n, const char *code, const char *object, const char *message)
+{
+	n->blockers = mem_realloc(n->blockers, n->n_blockers + 1, sizeof *n->blockers);
+	n->blockers[n->n_blockers++] = (struct node_blocker){
+		.code = str_dup(code), .object = str_dup(object), .message = str_dup(message) };
+}
+
+void tally_lag(struct strs *names, const char *name)
+{
+	if (names->n < WORLD_NAMES_MAX)
+		strs_add(names, name);
+}
+
+void request_release(struct request *r)
+{
+	str_freep(&r->name);
+	str_freep(&r->uid);
+	str_freep(&r->trigger);
+	str_freep(&r->key_algorithm);
+	strs_release(&r->accepted);
+	*r = (struct request){ 0 };
+}
+
+void run_release(struct run *r)
+{
+	str_freep(&r->id);
+	str_freep(&r->trigger);
+	str_freep(&r->owner);
+	str_freep(&r->secret);
+	str_freep(&r->old_pem);
+	str_freep(&r->new_pem);
+	str_freep(&r->bridge_pem);
+	strs_release(&r->accepted);
+	*r = (struct run){ 0 };
+}
+
+static void node_release(struct node_state *n)
+{
+	str_freep(&n->name);
+	str_freep(&n->address);
+	str_freep(&n->hostname);
+	str_freep(&n->job_problem);
+	strs_release(&n->mixed);
+	str_freep(&n->bridge_pem);
+	str_freep(&n->probe_pem);
+	str_freep(&n->ca_pem);
+	for (size_t i = 0; i < n->n_blockers; i++) {
+		str_freep(&n->blockers[i].code);
+		str_freep(&n->blockers[i].object);
+		str_freep(&n->blockers[i].message);
+	}
+	free(n->blockers);
+}
+
+static void straggler_release(struct straggler *s)
+{
+	str_freep(&s->kind);
+	str_freep(&s->namespace);
+	str_freep(&s->name);
+	str_freep(&s->reason);
+}
+
+static void tally_release(struct tally *t)
+{
+	strs_release(&t->lag_new);
+	strs_release(&t->lag_only);
+}
+
+void world_release(struct world *w)
+{
+	run_release(&w->run);
+	for (size_t i = 0; i < w->n_nodes; i++)
+		node_release(&w->nodes[i]);
+	free(w->nodes);
+	for (size_t i = 0; i < w->n_stragglers; i++)
+		straggler_release(&w->stragglers[i]);
+	free(w->stragglers);
+	tally_release(&w->root_configmaps);
+	tally_release(&w->token_secrets);
+	str_freep(&w->controller_manager.holder);
+	str_freep(&w->scheduler.holder);
+	strs_release(&w->csrs_unsigned);
+	str_freep(&w->refusal);
+	memset(w, 0, sizeof *w);
+}
+
+struct node_state *world_node(struct world *w, const char *name)
+{
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (str_eq(w->nodes[i].name, name))
+			return &w->nodes[i];
+	return NULL;
+}

@@ -1,0 +1,146 @@
+/* The world: everything that one pass has observed, as plain data. What decides sees a `const struct world *` and nothing else.
+ *
+ * Invariants
+ * - It holds no private key and no token.
+ * - Unknown is a value of its own everywhere: a read error is never an empty answer. `known` false means that this
+ *   part could not be read in this pass, and no proof may rest on it.
+ * - Bulk kinds are counted, with a few names; memory does not grow with the cluster.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "buf.h"
+#include "facet.h"
+
+#define WORLD_NAMES_MAX 10
+
+enum seen { SEEN_UNKNOWN, SEEN_NO, SEEN_YES };
+
+/* What the user asks for: the CertificateRotation. */
+struct request {
+	char *name, *uid;
+	int64_t generation;
+	char *trigger;
+	char *key_algorithm;
+	int64_t validity_ms, leaf_validity_ms; /* leaf 0: as before */
+	bool approval_manual;
+	bool approved_drop;                    /* spec.approve for this trigger and DroppingOld */
+	bool paused;
+	struct strs accepted;                  /* spec.acceptStragglers for this trigger: "Pod/ns/name" */
+	int max_workers;                       /* spec.nodes.maxConcurrentWorkers */
+	bool restart_workloads;                /* spec.workloads.restart == All */
+	int pods_per_second;
+	bool deleting;
+};
+
+/* The run under way: the authority's Secret with role=next. */
+struct run {
+	bool exists;
+	char *id, *trigger, *owner;  /* owner: the CertificateRotation's name */
+	char *secret;                /* its name */
+	char *old_pem, *new_pem, *bridge_pem; /* public certificates; bridge NULL until made */
+	bool has_key;                /* N's key is in the Secret */
+	bool has_old_probe, has_new_probe;
+	bool approved;               /* latched */
+	struct strs accepted;        /* latched */
+	int64_t started_ms;
+};
+
+struct node_blocker {
+	char *code, *object, *message;
+};
+
+/* One Node and what is known of it. */
+struct node_state {
+	char *name, *address;        /* address: InternalIP */
+	char *hostname;              /* label kubernetes.io/hostname */
+	bool control_plane, ready;
+	/* The job: our Pod on the node. */
+	bool job_running;
+	int64_t job_started_ms;
+	char *job_problem;           /* why it does not start or failed; NULL */
+	int job_failures;            /* in a row */
+	int64_t job_ended_ms;
+	/* The last report for this run. */
+	bool reported;
+	int64_t report_at_ms;
+	int report_step;             /* index in the walk of the step that asked for it; -1: inventory */
+	int levels[FACET_COUNT];
+	int64_t controller_manager_started_ms, scheduler_started_ms;
+	bool outdated;               /* a container of the control plane started after the report */
+	bool pods_unseen;            /* a pod with a cluster CA started after the report, or the list was cut */
+	bool own_pod_stale;          /* a pod of ours there has not got N in its volume yet */
+	struct strs mixed;           /* pods whose volume still holds more than N, accepted ones aside: "ns/name" */
+	char *bridge_pem, *probe_pem; /* X and the probe certificate by O, when the report brought them */
+	char *ca_pem;                /* the CA in force, from an inventory before there is a run */
+	struct node_blocker *blockers;
+	size_t n_blockers;
+	/* Seen by our own handshakes with probe certificates that have no rights. */
+	enum seen api_accepts_new, api_accepts_old, kubelet_accepts_new, kubelet_accepts_old;
+	bool upgrading;              /* kubelet's version differs from the API server's minor */
+};
+
+/* A kind of object that carries the CA: counted, the first few laggards named. */
+struct tally {
+	bool known;
+	size_t total, with_new, only_new;
+	struct strs lag_new, lag_only;  /* names that do not have N; that have more than N */
+};
+
+/* Who still has pods that have not read N. One per owner. */
+struct straggler {
+	char *kind, *namespace, *name;
+	size_t pods;
+	bool restartable;     /* Deployment, DaemonSet, StatefulSet whose rollout will replace the pods */
+	bool restarted;       /* its template carries this run's annotation */
+	bool accepted;
+	bool system;          /* kube-system DaemonSets: CNI, kube-proxy go first */
+	char *reason;         /* why it is waited for */
+};
+
+struct lease_state {
+	bool known, exists;
+	char *holder;         /* "" when released */
+	int64_t acquired_ms, renewed_ms;
+};
+
+struct world {
+	int64_t now_ms;
+	const struct request *request;   /* borrowed; NULL: the run's CR is gone */
+	struct run run;
+	bool trigger_done;               /* the request's trigger is recorded on an authority */
+
+	bool nodes_known;
+	struct node_state *nodes;
+	size_t n_nodes;
+
+	struct tally root_configmaps, token_secrets;
+	enum { CLUSTER_INFO_UNKNOWN, CLUSTER_INFO_ABSENT, CLUSTER_INFO_OLD, CLUSTER_INFO_BOTH, CLUSTER_INFO_NEW,
+	       CLUSTER_INFO_UNSIGNED_BOTH, CLUSTER_INFO_UNSIGNED_NEW } cluster_info;
+	enum seen extension_auth_has_old; /* extension-apiserver-authentication's client-ca-file */
+	enum seen kubeadm_certs;          /* the Secret with encrypted old keys is there */
+	enum seen admin_kubeconfig;       /* the Secret with N's administrator kubeconfig is there */
+	struct lease_state controller_manager, scheduler;
+
+	bool pods_known;
+	size_t pods_total;               /* that mount a cluster CA */
+	struct straggler *stragglers;
+	size_t n_stragglers;
+	size_t rolling;                  /* annotated workloads whose rollout is under way */
+
+	bool csrs_known;
+	char *refusal;                   /* why the cluster can't be rotated, beyond the nodes' blockers; NULL */
+	struct strs csrs_unsigned;       /* approved, still without a certificate */
+	size_t csrs_from_old;            /* client certificates issued by O since the run began, as far as seen */
+};
+
+struct node_state *world_add_node(struct world *w);
+struct straggler *world_add_straggler(struct world *w);
+void node_add_blocker(struct node_state *n, const char *code, const char *object, const char *message);
+void tally_lag(struct strs *names, const char *name); /* keeps the first WORLD_NAMES_MAX */
+void request_release(struct request *r);
+void run_release(struct run *r);
+void world_release(struct world *w);
+struct node_state *world_node(struct world *w, const char *name); /* NULL when unknown */
+
+#endif
