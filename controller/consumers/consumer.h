@@ -1,0 +1,110 @@
+/* Consumers: one file per kind of thing that trusts or presents certificates. Each reads its kind into the world.
+ *
+ * Invariants
+ * - A consumer only reads. What it could not read stays unknown in the world, and the pass goes on: no proof rests on it.
+ * - Bulk kinds are read page by page and dropped; only counts and a few names stay.
+ * - Private keys that a pass needs for its own handshakes live in `struct credentials`, wiped at its end.
+ */
+#ifndef CONSUMER_H
+#define CONSUMER_H
+
+#include "client.h"
+#include "contract.h"
+#include "pki.h"
+#include "world.h"
+
+#define LABEL_AUTHORITY "certrotation.dev/authority"
+#define LABEL_ROLE "certrotation.dev/role"           /* next | current | retired */
+#define LABEL_JOB "certrotation.dev/job"             /* "true" on node Pods */
+#define LABEL_RUN "certrotation.dev/run"             /* the run's id */
+#define ANNOTATION_TRIGGER "certrotation.dev/trigger"
+#define ANNOTATION_OWNER "certrotation.dev/owner"
+#define ANNOTATION_SPEC "certrotation.dev/spec"
+#define ANNOTATION_STARTED "certrotation.dev/started-at"
+#define ANNOTATION_COMPLETED "certrotation.dev/completed-at"
+#define ANNOTATION_APPROVED "certrotation.dev/approved"
+#define ANNOTATION_ACCEPTED "certrotation.dev/accepted-stragglers"
+#define ANNOTATION_STEP "certrotation.dev/step"
+#define ANNOTATION_NUMBER "certrotation.dev/number"
+#define ANNOTATION_FAILURES "certrotation.dev/failures"
+#define ANNOTATION_RESTARTED "certrotation.dev/restarted-for-run" /* on pod templates */
+#define AUTHORITY_KUBERNETES "Kubernetes"
+#define ADMIN_KUBECONFIG_SECRET "certrotation-admin-kubeconfig"
+
+struct settings {
+	const char *namespace;       /* ours */
+	const char *node_namespace;  /* the node Pods' and the authorities' Secrets' */
+	const char *pod_name, *node_name;
+	char *image;                 /* for node Pods: our own Pod's image */
+};
+
+/* What the last finished job on a node reported, beside what went into the world. Same index as world.nodes. */
+struct node_report {
+	bool has;
+	struct report report;
+	int number;           /* of the newest job, running or finished */
+	int failures;
+};
+
+struct credentials {
+	char *probe_key, *probe_new, *probe_old; /* PEM; the key is secret */
+};
+void credentials_release(struct credentials *c);
+
+/* Handshakes seen since a report: good until the node reports again. */
+struct probe_memory;
+struct probe_memory *probe_memory_new(void) __attribute__((returns_nonnull));
+void probe_memory_freep(struct probe_memory **m);
+
+struct observation {
+	struct kube *kube;
+	struct http_pool *probes;    /* one-off handshakes */
+	struct probe_memory *memory;
+	const struct settings *settings;
+	struct world *world;
+	struct node_report *reports;
+	struct credentials credentials;
+	char *published_pem;         /* the first certificate of kube-public's kube-root-ca.crt */
+	struct json *authorities;    /* status.authorities */
+};
+void observation_release(struct observation *o);
+
+struct consumer {
+	const char *name;
+	bool needs_run;              /* only while there is a run */
+	result (*observe)(struct observation *o, struct err *e);
+};
+/* In the order in which they must run: later ones use what earlier ones have put into the world. */
+extern const struct consumer *const CONSUMERS[];
+extern const size_t N_CONSUMERS;
+
+extern const struct consumer consumer_authority, consumer_nodes, consumer_root_configmaps, consumer_token_secrets,
+	consumer_cluster_info, consumer_pods, consumer_leases, consumer_extension_auth, consumer_kubeadm_certs,
+	consumer_admin_kubeconfig, consumer_csrs, consumer_servers;
+
+/* --- Shared by consumers and engine ------------------------------------------------------------------------------- */
+
+/* The run's id: first 12 hex digits of SHA-256 over authority and trigger; N carries it in its subject. */
+void run_id(const char *trigger, char ret_id[static 13]);
+/* The bytes to publish at TRUST_OLD, TRUST_BOTH (O, then N: what the controller-manager writes from its root file), TRUST_NEW. */
+void published_text(const struct run *run, int level, struct buf *out);
+/* What a bundle holds. */
+struct bundle_content { bool has_old, has_new, has_other; };
+result bundle_look(const struct run *run, const char *pem, size_t len, struct bundle_content *ret, struct err *e) MUST_CHECK;
+const char *annotation(const struct json *object, const char *name);
+const char *label(const struct json *object, const char *name);
+/* metadata.namespace/metadata.name, appended. */
+void object_name(const struct json *object, struct buf *out);
+/* Calls `each` for every object of published CA data that lags behind level; used to count and to patch. */
+struct laggard {
+	const char *namespace, *name, *resource_version;
+	bool secret;
+};
+/* Percent-free path of the object: "/api/v1/namespaces/a/configmaps/kube-root-ca.crt". Caller frees. */
+char *laggard_path(const struct laggard *l);
+result published_each_lag(struct kube *kube, const struct run *run, int level, bool secrets,
+			  bool (*each)(void *context, const struct laggard *l), void *context, struct err *e) MUST_CHECK;
+/* cluster-info's JWS signatures (bootstrap tokens, RFC 7515 detached content): "jws-kubeconfig-<id>" → value for a kubeconfig text. */
+result cluster_info_signatures(struct kube *kube, const char *kubeconfig, struct json *ret_object, struct err *e) MUST_CHECK;
+
+#endif
