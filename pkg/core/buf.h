@@ -2,7 +2,8 @@
  *
  * Invariants
  * - data[len] is always '\0' once anything was added; data may hold zero bytes too.
- * - A buf never grows over its cap; what would not fit sets `overflow` and is dropped whole. Check it where input is hostile.
+ * - A buf never grows over its cap; what would not fit sets `overflow` and is dropped whole, and so is
+ *   everything after it until buf_clear: what is there is always a beginning. Check it where input is hostile.
  * - A buf that is `secret` overwrites its memory whenever it moves or is released. Keys and tokens live in nothing else.
  */
 #ifndef BUF_H
