@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define PROBE_MARGIN_MS ((int64_t)3600000)
+
 /* Decodes data[name] of a Secret. NULL when absent or broken (a broken value counts as absent, so that nothing rests on it). */
 static char *secret_text(const struct json *secret, const char *name, bool private)
 {
@@ -25,6 +27,14 @@ static void read_accepted(const struct json *secret, struct strs *ret)
 	json_each(name, list)
 		if (json_str(name))
 			strs_add(ret, json_str(name));
+}
+
+/* A server refuses an expired probe too, and that would prove nothing. */
+static bool probe_lives(const char *pem, int64_t now_ms)
+{
+	struct err e;
+	struct cert *c cleanup(cert_freep) = NULL;
+	return pem && cert_from_pem(pem, strlen(pem), &c, &e).ok && cert_not_after_ms(c) > now_ms + PROBE_MARGIN_MS;
 }
 
 static void read_run(struct observation *o, const struct json *secret)
@@ -50,8 +60,8 @@ static void read_run(struct observation *o, const struct json *secret)
 	o->credentials.probe_key = secret_text(secret, "probe.key", true);
 	o->credentials.probe_new = secret_text(secret, "probe-new.crt", false);
 	o->credentials.probe_old = secret_text(secret, "probe-old.crt", false);
-	run->has_new_probe = o->credentials.probe_key && o->credentials.probe_new;
-	run->has_old_probe = o->credentials.probe_key && o->credentials.probe_old;
+	run->has_new_probe = o->credentials.probe_key && probe_lives(o->credentials.probe_new, o->world->now_ms);
+	run->has_old_probe = o->credentials.probe_key && probe_lives(o->credentials.probe_old, o->world->now_ms);
 }
 
 static bool each_secret(void *context, const struct json *secret)
@@ -60,8 +70,8 @@ static bool each_secret(void *context, const struct json *secret)
 	const char *role = label(secret, LABEL_ROLE), *trigger = annotation(secret, ANNOTATION_TRIGGER);
 	if (str_eq(role, "next"))
 		read_run(o, secret);
-	else if (o->world->request && str_eq(trigger, o->world->request->trigger))
-		o->world->trigger_done = true;
+	else if (trigger)
+		strs_add(&o->recorded, trigger);
 	return true;
 }
 
@@ -69,7 +79,7 @@ static void drop_secrets(void *context)
 {
 	struct observation *o = context;
 	run_release(&o->world->run);
-	o->world->trigger_done = false;
+	strs_release(&o->recorded);
 }
 
 /* The CA that is published now says by its subject which run made it, whatever became of the Secrets. */
@@ -87,12 +97,8 @@ static result read_published(struct observation *o, struct err *e)
 	str_freep(&o->published_pem);
 	o->published_pem = buf_take(&text);
 	char *unit cleanup(str_freep) = cert_subject_attribute(c, "OU");
-	char id[13];
-	if (o->world->request && unit && str_starts(unit, "certrotation-")) {
-		run_id(o->world->request->trigger, id);
-		if (!o->world->run.exists && str_eq(unit + strlen("certrotation-"), id))
-			o->world->trigger_done = true;
-	}
+	if (unit && str_starts(unit, AUTHORITY_UNIT))
+		str_copy(o->published_run, sizeof o->published_run, unit + strlen(AUTHORITY_UNIT));
 	return OK;
 }
 

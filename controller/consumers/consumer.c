@@ -26,6 +26,7 @@ void observation_release(struct observation *o)
 	o->reports = NULL;
 	credentials_release(&o->credentials);
 	str_freep(&o->published_pem);
+	strs_release(&o->recorded);
 	json_freep(&o->authorities);
 }
 
@@ -36,6 +37,13 @@ void run_id(const char *trigger, char ret_id[static 13])
 	buf_addf(&text, "%s/%s", AUTHORITY_KUBERNETES, trigger);
 	sha256_hex(text.data, text.len, hex);
 	str_copy(ret_id, 13, hex);
+}
+
+bool trigger_recorded(const struct observation *o, const char *trigger)
+{
+	char id[13];
+	run_id(trigger, id);
+	return strs_has(&o->recorded, trigger) || (!o->world->run.exists && str_eq(o->published_run, id));
 }
 
 static void add_cert(const char *pem, struct buf *out)

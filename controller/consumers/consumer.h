@@ -29,6 +29,7 @@
 #define ANNOTATION_FAILURES "certrotation.dev/failures"
 #define ANNOTATION_RESTARTED "certrotation.dev/restarted-for-run" /* on pod templates */
 #define AUTHORITY_KUBERNETES "Kubernetes"
+#define AUTHORITY_UNIT "certrotation-"               /* N's subject: CN=kubernetes, OU=certrotation-<run id> */
 #define ADMIN_KUBECONFIG_SECRET "certrotation-admin-kubeconfig"
 
 struct settings {
@@ -65,6 +66,8 @@ struct observation {
 	struct node_report *reports;
 	struct credentials credentials;
 	char *published_pem;         /* the first certificate of kube-public's kube-root-ca.crt */
+	char published_run[13];      /* the run that made it, by its subject; "" when it is not one of ours */
+	struct strs recorded;        /* triggers that are recorded on authorities of role current or retired */
 	struct json *authorities;    /* status.authorities */
 };
 void observation_release(struct observation *o);
@@ -84,6 +87,8 @@ extern const struct consumer consumer_authority, consumer_nodes, consumer_root_c
 
 /* --- Shared by consumers and engine ------------------------------------------------------------------------------- */
 
+/* True when the trigger is recorded: a run of that name has ended here, whatever any status says. */
+bool trigger_recorded(const struct observation *o, const char *trigger);
 /* The run's id: first 12 hex digits of SHA-256 over authority and trigger; N carries it in its subject. */
 void run_id(const char *trigger, char ret_id[static 13]);
 /* The bytes to publish at TRUST_OLD, TRUST_BOTH (O, then N: what the controller-manager writes from its root file), TRUST_NEW. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PROBE_USE_MS ((int64_t)3600000) /* a probe certificate is stored soon after it was reported, or made anew */
 #define NODE_PAGE 50 /* a Node carries its images: tens of KiB each */
 
 static const char *node_address(const struct json *node)
@@ -75,7 +76,7 @@ static void job_waiting(struct node_state *n, const struct json *pod)
 		set_problem(n, reason, json_get_str(waiting, "message"));
 }
 
-static void take_levels(struct node_state *n, const struct report *r)
+static void take_levels(struct node_state *n, const struct report *r, int64_t now_ms)
 {
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		n->levels[f] = r->levels[f];
@@ -85,7 +86,7 @@ static void take_levels(struct node_state *n, const struct report *r)
 	n->controller_manager_started_ms = r->started_ms[PROCESS_CONTROLLER_MANAGER];
 	n->scheduler_started_ms = r->started_ms[PROCESS_SCHEDULER];
 	n->bridge_pem = r->bridge_pem ? str_dup(r->bridge_pem) : NULL;
-	n->probe_pem = r->probe_pem ? str_dup(r->probe_pem) : NULL;
+	n->probe_pem = r->probe_pem && now_ms < r->at_ms + PROBE_USE_MS ? str_dup(r->probe_pem) : NULL;
 	n->ca_pem = r->ca_pem ? str_dup(r->ca_pem) : NULL;
 	n->pods_unseen = r->pods_cut;
 }
@@ -115,7 +116,7 @@ static void job_finished(struct observation *o, struct node_state *n, struct nod
 	}
 	n->reported = true;
 	n->report_step = step ? (int)(walk_find(step->name)) : -1;
-	take_levels(n, &r);
+	take_levels(n, &r, o->world->now_ms);
 	slot->report = r;
 	slot->has = true;
 }
@@ -185,12 +186,28 @@ static result read_jobs(struct observation *o, struct err *e)
 	return r;
 }
 
+/* Nodes that disagree on the CA in force can't be rotated together. */
+static void compare_authorities(struct world *w)
+{
+	const struct node_state *first = NULL;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (!n->ca_pem)
+			continue;
+		first = first ? first : n;
+		if (!str_eq(first->ca_pem, n->ca_pem) && !w->refusal)
+			w->refusal = str_printf("nodes %s and %s have different certificate authorities in ca.crt", first->name,
+						n->name);
+	}
+}
+
 static result nodes_observe(struct observation *o, struct err *e)
 {
 	const struct kube_list q = { .path = "/api/v1/nodes", .page = NODE_PAGE };
 	TRY(kube_list_each(o->kube, &q, each_node, drop_nodes, o, NULL, e));
 	o->reports = mem_alloc((o->world->n_nodes + 1) * sizeof *o->reports);
 	TRY(read_jobs(o, e));
+	compare_authorities(o->world);
 	o->world->nodes_known = true;
 	return OK;
 }

@@ -108,7 +108,6 @@ struct world {
 	int64_t now_ms;
 	const struct request *request;   /* borrowed; NULL: the run's CR is gone */
 	struct run run;
-	bool trigger_done;               /* the request's trigger is recorded on an authority */
 
 	bool nodes_known;
 	struct node_state *nodes;

@@ -1,0 +1,269 @@
+/* The authority's Secret: made before first use, closed at the end. */
+#include "apply.h"
+#include "kubeconfig.h"
+#include "request.h"
+
+#include <string.h>
+
+#define HOUR_MS ((int64_t)3600000)
+#define PROBE_NAME "certrotation:probe"
+#define PROBE_VALIDITY_MS (90 * 24 * HOUR_MS)
+#define ADMIN_VALIDITY_MS (8760 * HOUR_MS)
+
+static char *secret_path(const struct applier *a, const char *name)
+{
+	return str_printf("/api/v1/namespaces/%s/secrets/%s", a->settings->node_namespace, name);
+}
+
+static void set_data(struct json *data, const char *name, const char *text)
+{
+	struct buf encoded cleanup(buf_release) = BUF_SECRET;
+	base64_encode(text, strlen(text), &encoded);
+	json_set_str(data, name, buf_str(&encoded));
+}
+
+/* --- Making ------------------------------------------------------------------------------------------------------------- */
+
+/* O: what the control planes have in force. compare_authorities has refused nodes that disagree. */
+static const char *old_authority(const struct world *w)
+{
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (w->nodes[i].control_plane && w->nodes[i].ca_pem)
+			return w->nodes[i].ca_pem;
+	return NULL;
+}
+
+struct made {
+	struct key *key, *probe_key;
+	struct cert *cert, *probe;
+};
+
+static void made_release(struct made *m)
+{
+	key_freep(&m->key);
+	key_freep(&m->probe_key);
+	cert_freep(&m->cert);
+	cert_freep(&m->probe);
+}
+
+static result make(const struct request *r, const char *id, int64_t now_ms, struct made *ret, struct err *e)
+{
+	char *unique cleanup(str_freep) = str_printf(AUTHORITY_UNIT "%s", id);
+	const struct ca_request ca = { .common_name = "kubernetes", .unique = unique, .now_ms = now_ms, .validity_ms = r->validity_ms };
+	const struct leaf_request probe = { .common_name = PROBE_NAME, .client = true, .now_ms = now_ms, .validity_ms = PROBE_VALIDITY_MS };
+	TRY(key_generate(r->key_algorithm, &ret->key, e));
+	TRY(ca_make(&ca, ret->key, &ret->cert, e));
+	TRY(key_generate("ECDSA-P256", &ret->probe_key, e));
+	return leaf_make(&probe, ret->probe_key, ret->cert, ret->key, &ret->probe, e);
+}
+
+static void add_pems(struct json *data, const struct made *m, const char *old_pem)
+{
+	struct buf text cleanup(buf_release) = BUF_SECRET;
+	cert_to_pem(m->cert, &text);
+	set_data(data, "tls.crt", buf_str(&text));
+	buf_clear(&text);
+	key_to_pem(m->key, &text);
+	set_data(data, "tls.key", buf_str(&text));
+	buf_clear(&text);
+	key_to_pem(m->probe_key, &text);
+	set_data(data, "probe.key", buf_str(&text));
+	buf_clear(&text);
+	cert_to_pem(m->probe, &text);
+	set_data(data, "probe-new.crt", buf_str(&text));
+	set_data(data, "old.crt", old_pem);
+}
+
+static struct json *secret_object(const struct applier *a, const char *id, const char *name)
+{
+	const struct request *r = a->world->request;
+	struct json *s = json_object(), *meta = json_ensure_object(s, "metadata");
+	struct json *labels = json_ensure_object(meta, "labels"), *notes = json_ensure_object(meta, "annotations");
+	struct json *spec cleanup(json_freep) = request_spec_copy(r);
+	char *spec_text cleanup(str_freep) = json_text(spec);
+	char started[32];
+	time_format(a->world->now_ms, started);
+	json_set_str(s, "apiVersion", "v1");
+	json_set_str(s, "kind", "Secret");
+	json_set_str(meta, "name", name);
+	json_set_str(labels, LABEL_AUTHORITY, AUTHORITY_KUBERNETES);
+	json_set_str(labels, LABEL_ROLE, "next");
+	json_set_str(labels, LABEL_RUN, id);
+	json_set_str(notes, ANNOTATION_TRIGGER, r->trigger);
+	json_set_str(notes, ANNOTATION_OWNER, r->name);
+	json_set_str(notes, ANNOTATION_SPEC, spec_text);
+	json_set_str(notes, ANNOTATION_STARTED, started);
+	return s;
+}
+
+result apply_create_authority(const struct applier *a, struct err *e)
+{
+	const char *old_pem = old_authority(a->world);
+	struct made m cleanup(made_release) = { 0 };
+	char id[13];
+	if (!a->world->request || !old_pem)
+		return err_set(e, ERR_OTHER, "no control plane has reported its certificate authority");
+	run_id(a->world->request->trigger, id);
+	TRY_CTX(make(a->world->request, id, a->world->now_ms, &m, e), e, "making the new authority");
+	char *name cleanup(str_freep) = str_printf("certrotation-kubernetes-%s", id);
+	char *path cleanup(str_freep) = secret_path(a, "");
+	path[strlen(path) - 1] = '\0';
+	struct json *s cleanup(json_wipep) = secret_object(a, id, name);
+	add_pems(json_ensure_object(s, "data"), &m, old_pem);
+	return kube_create(a->kube, path, s, NULL, e);
+}
+
+static result patch_run(const struct applier *a, const struct json *patch, struct err *e)
+{
+	char *path cleanup(str_freep) = secret_path(a, a->world->run.secret);
+	return kube_patch(a->kube, path, KUBE_MERGE_PATCH, patch, NULL, e);
+}
+
+/* An X that is stored already stays: leaves that carry it are out there. */
+result apply_store_bridge(const struct applier *a, const struct action *action, struct err *e)
+{
+	struct json *patch cleanup(json_freep) = json_object(), *data = json_ensure_object(patch, "data");
+	if (!a->world->run.bridge_pem)
+		set_data(data, "bridge.crt", action->node->bridge_pem);
+	set_data(data, "probe-old.crt", action->node->probe_pem);
+	return patch_run(a, patch, e);
+}
+
+result apply_latch(const struct applier *a, const struct action *action, struct err *e)
+{
+	struct json *patch cleanup(json_freep) = json_object();
+	struct json *notes = json_ensure_object(json_ensure_object(patch, "metadata"), "annotations");
+	struct json *names cleanup(json_freep) = json_array();
+	const struct strs *latched = &a->world->run.accepted, *asked = &a->world->request->accepted;
+	for (size_t i = 0; i < latched->n; i++)
+		json_add_str(names, latched->items[i]);
+	for (size_t i = 0; i < asked->n; i++)
+		if (!strs_has(latched, asked->items[i]))
+			json_add_str(names, asked->items[i]);
+	char *text cleanup(str_freep) = json_text(names);
+	json_set_str(notes, ANNOTATION_ACCEPTED, text);
+	if (action->level)
+		json_set_str(notes, ANNOTATION_APPROVED, "DroppingOld");
+	return patch_run(a, patch, e);
+}
+
+/* --- The administrator's kubeconfig ---------------------------------------------------------------------------------------- */
+
+static result read_pair(const struct applier *a, struct cert **ret_cert, struct key **ret_key, struct err *e)
+{
+	char *path cleanup(str_freep) = secret_path(a, a->world->run.secret);
+	struct json *s cleanup(json_wipep) = NULL;
+	struct buf pem cleanup(buf_release) = BUF_SECRET;
+	TRY(kube_get(a->kube, path, &s, e));
+	const char *text = json_str(json_at(s, "data", "tls.key", NULL));
+	if (!text)
+		return err_set(e, ERR_INPUT, "Secret %s has lost its tls.key", a->world->run.secret);
+	TRY(base64_decode(text, strlen(text), &pem, e));
+	TRY(cert_from_pem(a->world->run.new_pem, strlen(a->world->run.new_pem), ret_cert, e));
+	return key_from_pem(buf_str(&pem), pem.len, ret_key, e);
+}
+
+static result cluster_server(const struct applier *a, char **ret, struct err *e)
+{
+	struct json *map cleanup(json_freep) = NULL;
+	struct kubeconfig config cleanup(kubeconfig_release) = { 0 };
+	struct err missing;
+	if (kube_get(a->kube, "/api/v1/namespaces/kube-public/configmaps/cluster-info", &map, &missing).ok) {
+		const char *text = json_str_or(json_at(map, "data", "kubeconfig", NULL), "");
+		TRY(kubeconfig_parse(text, strlen(text), "", &config, e));
+	} else if (missing.kind != ERR_NOT_FOUND) {
+		*e = missing;
+		return FAILED;
+	}
+	*ret = str_dup(config.server ? config.server : kube_server(a->kube));
+	return OK;
+}
+
+static result admin_text(const struct applier *a, struct buf *ret_secret, struct err *e)
+{
+	struct cert *ca cleanup(cert_freep) = NULL, *leaf cleanup(cert_freep) = NULL;
+	struct key *ca_key cleanup(key_freep) = NULL, *key cleanup(key_freep) = NULL;
+	struct buf key_pem cleanup(buf_release) = BUF_SECRET, leaf_pem cleanup(buf_release) = BUF_INIT,
+		   ca_pem cleanup(buf_release) = BUF_INIT;
+	char *server cleanup(str_freep) = NULL;
+	const struct leaf_request q = { .common_name = "kubernetes-admin", .organization = "kubeadm:cluster-admins", .client = true,
+					.now_ms = a->world->now_ms, .validity_ms = ADMIN_VALIDITY_MS };
+	TRY(read_pair(a, &ca, &ca_key, e));
+	TRY(cluster_server(a, &server, e));
+	TRY(key_generate(a->world->request ? a->world->request->key_algorithm : "RSA-2048", &key, e));
+	TRY(leaf_make(&q, key, ca, ca_key, &leaf, e));
+	cert_to_pem(leaf, &leaf_pem);
+	cert_to_pem(ca, &ca_pem);
+	key_to_pem(key, &key_pem);
+	kubeconfig_write("kubernetes", server, "kubernetes-admin", buf_str(&ca_pem), buf_str(&leaf_pem), buf_str(&key_pem), ret_secret);
+	return OK;
+}
+
+/* Server-side apply: the same name each run, replaced. */
+result apply_admin_kubeconfig(const struct applier *a, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_SECRET;
+	TRY_CTX(admin_text(a, &text, e), e, "making the administrator's kubeconfig");
+	struct json *s cleanup(json_wipep) = json_object(), *meta = json_ensure_object(s, "metadata");
+	json_set_str(s, "apiVersion", "v1");
+	json_set_str(s, "kind", "Secret");
+	json_set_str(meta, "name", ADMIN_KUBECONFIG_SECRET);
+	json_set_str(json_ensure_object(meta, "labels"), LABEL_RUN, a->world->run.id);
+	set_data(json_ensure_object(s, "data"), "value", buf_str(&text));
+	char *path cleanup(str_freep) =
+		str_printf("/api/v1/namespaces/%s/secrets/%s", a->settings->namespace, ADMIN_KUBECONFIG_SECRET);
+	return kube_patch(a->kube, path, KUBE_APPLY, s, NULL, e);
+}
+
+/* --- The end --------------------------------------------------------------------------------------------------------------- */
+
+static bool delete_pod(void *context, const struct json *pod)
+{
+	const struct applier *a = context;
+	struct err e;
+	char *path cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods/%s", a->settings->node_namespace,
+						   json_str_or(json_at(pod, "metadata", "name", NULL), ""));
+	result gone = kube_delete(a->kube, path, json_str(json_at(pod, "metadata", "uid", NULL)), NULL, &e);
+	return gone.ok || e.kind == ERR_NOT_FOUND || e.kind == ERR_CONFLICT;
+}
+
+static bool retire(void *context, const struct json *secret)
+{
+	const struct applier *a = context;
+	struct err e;
+	struct json *patch cleanup(json_freep) = json_object();
+	const char *name = json_str_or(json_at(secret, "metadata", "name", NULL), "");
+	if (str_eq(name, a->world->run.secret))
+		return true;
+	json_set_str(json_ensure_object(json_ensure_object(patch, "metadata"), "labels"), LABEL_ROLE, "retired");
+	char *path cleanup(str_freep) = secret_path(a, name);
+	return kube_patch(a->kube, path, KUBE_MERGE_PATCH, patch, NULL, &e).ok;
+}
+
+static result close_secret(const struct applier *a, struct err *e)
+{
+	struct json *patch cleanup(json_freep) = json_object(), *meta = json_ensure_object(patch, "metadata");
+	struct json *data = json_ensure_object(patch, "data");
+	static const char *const PRIVATE[] = { "tls.key", "probe.key", "probe-new.crt", "probe-old.crt" };
+	char now[32];
+	time_format(a->world->now_ms, now);
+	for (size_t i = 0; i < ARRAY_LEN(PRIVATE); i++)
+		json_set(data, PRIVATE[i], json_null());
+	json_set_str(json_ensure_object(meta, "labels"), LABEL_ROLE, "current");
+	json_set_str(json_ensure_object(meta, "annotations"), ANNOTATION_COMPLETED, now);
+	return patch_run(a, patch, e);
+}
+
+/* The Secret's role is the last write: until then the walk comes back here. */
+result apply_finish(const struct applier *a, struct err *e)
+{
+	char *pods cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods", a->settings->node_namespace);
+	char *secrets cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/secrets", a->settings->node_namespace);
+	const struct kube_list jobs = { .path = pods, .label_selector = LABEL_JOB "=true", .metadata_only = true };
+	const struct kube_list current = { .path = secrets, .metadata_only = true,
+					   .label_selector = LABEL_AUTHORITY "=" AUTHORITY_KUBERNETES "," LABEL_ROLE "=current" };
+	struct applier borrowed = *a;
+	TRY(kube_list_each(a->kube, &jobs, delete_pod, NULL, &borrowed, NULL, e));
+	TRY(kube_list_each(a->kube, &current, retire, NULL, &borrowed, NULL, e));
+	return close_secret(a, e);
+}
