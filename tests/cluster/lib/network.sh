@@ -1,0 +1,26 @@
+# shellcheck shell=bash
+# The network of the pods: the ptp plugin on every node (kind's published images have no bridge), a
+# route to every other node's pods, and masquerading for what leaves the cluster. kindnet, kind's own,
+# can be had only from a registry.
+
+# network_install NAME : on every node, also when run again after a node has joined.
+network_install() {
+	local nodes node subnet
+	nodes=$(network_nodes "$1")
+	while read -r node subnet; do
+		docker exec --interactive "$node" bash -s -- "$node" "$subnet" "$POD_SUBNET" "$nodes" \
+			<"$CLUSTER_DIR/node/pod-network" || die "$node: the pod network could not be set up"
+	done <<<"$nodes"
+}
+
+# network_nodes NAME : a line for each node with its name and its pods' subnet. The controller-manager
+# gives a new node its subnet in a moment.
+network_nodes() {
+	local deadline=$((SECONDS + 60)) nodes
+	until nodes=$(kubectl_in "$1" get nodes --output json |
+		jq -er '.items[] | "\(.metadata.name) \(.spec.podCIDR // error("none yet"))"' 2>/dev/null); do
+		((SECONDS < deadline)) || die "$1: a node has no podCIDR"
+		sleep 0.2
+	done
+	echo "$nodes"
+}

@@ -1,0 +1,3 @@
+module certrotation.dev/tests/cluster/runc-wrapper
+
+go 1.24.0
