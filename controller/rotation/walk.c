@@ -488,9 +488,12 @@ static void plan_finish(const struct world *w UNUSED, int step, struct plan *ret
 
 /* --- The table ------------------------------------------------------------------------------------------------------ */
 
-#define FACETS(...) .facets = { __VA_ARGS__ }, .n_facets = sizeof((int[][2]){ __VA_ARGS__ }) / sizeof(int[2])
+#define FACETS(...) .facets = { __VA_ARGS__ }, .n_facets = sizeof((const int[][2]){ __VA_ARGS__ }) / sizeof(int[2])
 
-static const struct step STEPS[] = {
+#ifndef WALK_STORAGE /* the simulation makes mutants of the table */
+#define WALK_STORAGE static const
+#endif
+WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_PREPARING, "visit", "every node is visited and nothing blocks",
 	  .holds = all_visited, .plan = plan_visit },
 	{ PHASE_PREPARING, "authority", "the new authority is stored",

@@ -1,0 +1,595 @@
+/* LINK: rotation */
+/* Closed-loop simulation: the walk drives a model of a cluster. Every action boundary × {crash, stale read, doubled action, half-done
+ * job, a node that joins, a controller-manager that restarts, another leader}; after every single effect every live pair of client
+ * and server must be able to talk. Then mutants of the table, each of which must be caught. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#define WALK_STORAGE static
+#include "../../controller/rotation/walk.c"
+
+#define NODES_MAX 5
+#define PODS 3
+#define PASSES_MAX 400
+#define O 1
+#define N 2
+
+enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, DISTURBANCES };
+
+struct sim_node {
+	bool present, control_plane, reported;
+	int levels[FACET_COUNT];
+	int kubelet_knows;      /* the CAs in its list of acceptable ones, fixed when it started */
+	int root_read;          /* what the running controller-manager has read as its root */
+	int report_step;
+	int64_t manager_started;
+};
+
+struct sim {
+	int64_t clock;
+	size_t n_nodes;
+	struct sim_node nodes[NODES_MAX];
+	bool run, bridge, kubeadm_certs, approved, extension_has_old, admin, closed;
+	int published, cluster_info;  /* sets of O, N */
+	int pods[PODS];               /* what each has read at its start; user pods, restarted by annotation */
+	bool annotated[PODS];
+	int volume;                   /* what mounted volumes hold: follows `published` when refreshed */
+	size_t leader;
+	int64_t lease_acquired;
+	size_t effects;
+	char broken[160];
+};
+
+/* --- Who can talk to whom ------------------------------------------------------------------------------------------------- */
+
+static int trust_set(int level)
+{
+	return level == TRUST_OLD ? O : level == TRUST_BOTH ? O | N : N;
+}
+
+static bool accepts_leaf(int trust, int server_leaf)
+{
+	int usable = server_leaf == LEAF_OLD ? O : server_leaf == LEAF_BRIDGE ? O | N : N;
+	return (trust & usable) != 0;
+}
+
+static int issuer(int level)
+{
+	return level == ISSUED_OLD ? O : N;
+}
+
+static void require(struct sim *s, bool holds, const char *what, size_t i, size_t k)
+{
+	if (!holds && !s->broken[0])
+		snprintf(s->broken, sizeof s->broken, "%s (%zu, %zu) after %zu effects", what, i, k, s->effects);
+}
+
+static bool dropping(const struct sim *s)
+{
+	for (size_t i = 0; i < s->n_nodes; i++)
+		if (s->nodes[i].control_plane && s->nodes[i].levels[FACET_TRUST] == TRUST_NEW)
+			return true;
+	return false;
+}
+
+static void check_clients_of(struct sim *s, size_t server)
+{
+	const int *api = s->nodes[server].levels;
+	int trust = trust_set(api[FACET_TRUST]), leaf = api[FACET_SERVER_LEAF];
+	for (size_t i = 0; i < s->n_nodes; i++) {
+		const int *n = s->nodes[i].levels;
+		require(s, trust & issuer(n[FACET_KUBELET]), "API server refuses kubelet", server, i);
+		require(s, accepts_leaf(issuer(n[FACET_KUBELET]), leaf), "kubelet refuses API server", i, server);
+		if (s->nodes[i].control_plane) {
+			require(s, trust & issuer(n[FACET_COMPONENTS]), "API server refuses component", server, i);
+			require(s, accepts_leaf(issuer(n[FACET_COMPONENTS]), leaf), "component refuses API server", i, server);
+			require(s, trust & issuer(n[FACET_ADMIN]), "API server refuses admin.conf", server, i);
+			require(s, accepts_leaf(issuer(n[FACET_ADMIN]), leaf), "admin.conf refuses API server", i, server);
+		}
+		if (s->nodes[i].control_plane && n[FACET_SIGNER] >= SIGNER_OWN_NEW)
+			require(s, trust & N, "API server refuses what is signed now", server, i);
+		int sees = trust_set(n[FACET_TRUST]), knows = s->nodes[i].kubelet_knows, with = issuer(api[FACET_KUBELET_CLIENT]);
+		require(s, sees & with, "kubelet refuses API server's client certificate", i, server);
+		require(s, knows & with, "kubelet does not ask for what the API server has", i, server);
+	}
+	for (size_t i = 0; i < PODS; i++)
+		require(s, accepts_leaf(s->pods[i], leaf), "pod refuses API server", i, server);
+	if (!dropping(s))
+		require(s, (trust & O) && accepts_leaf(O, leaf), "an old user is refused before the drop", server, 0);
+	require(s, accepts_leaf(s->published, leaf), "a pod that starts now refuses the API server", server, 0);
+	require(s, accepts_leaf(s->cluster_info, leaf), "a node that joins now refuses the API server", server, 0);
+}
+
+static void check(struct sim *s)
+{
+	s->effects++;
+	for (size_t i = 0; i < s->n_nodes; i++) {
+		const int *n = s->nodes[i].levels;
+		if (!s->nodes[i].control_plane)
+			continue;
+		check_clients_of(s, i);
+		require(s, n[FACET_SIGNER] != SIGNER_KUBEADM_OLD || n[FACET_TRUST] == TRUST_OLD, "the signer's file holds two", i, 0);
+		require(s, n[FACET_SIGNER] != SIGNER_KUBEADM_NEW || n[FACET_TRUST] == TRUST_NEW, "the signer's file holds two", i, 1);
+		require(s, n[FACET_CLEAN] != CLEAN_YES || n[FACET_SIGNER] == SIGNER_KUBEADM_NEW, "own files gone while in use", i, 0);
+	}
+}
+
+/* --- The model's own life ----------------------------------------------------------------------------------------------------- */
+
+static int root_of(const struct sim_node *n)
+{
+	int root = n->levels[FACET_ROOT];
+	return root == ROOT_KUBEADM_OLD ? trust_set(n->levels[FACET_TRUST]) : root == ROOT_OWN_BOTH ? O | N : N;
+}
+
+static void manager_starts(struct sim *s, struct sim_node *n)
+{
+	n->root_read = root_of(n);
+	n->manager_started = ++s->clock;
+}
+
+/* The leading controller-manager rewrites what differs from what it has read. */
+static void leader_publishes(struct sim *s)
+{
+	const struct sim_node *n = &s->nodes[s->leader];
+	if (s->lease_acquired >= n->manager_started)
+		s->published = n->root_read;
+	check(s);
+}
+
+static void life_goes_on(struct sim *s)
+{
+	s->clock++;
+	if (s->lease_acquired < s->nodes[s->leader].manager_started && s->clock % 3 == 0)
+		s->lease_acquired = ++s->clock;
+	leader_publishes(s);
+	for (size_t i = 0; i < PODS; i++)
+		if (s->annotated[i] && !(s->pods[i] & N))
+			s->pods[i] = s->published;
+	s->volume = s->published;
+	check(s);
+}
+
+static void add_node(struct sim *s, bool control_plane)
+{
+	struct sim_node *n = &s->nodes[s->n_nodes++];
+	memset(n, 0, sizeof *n);
+	n->present = true;
+	n->control_plane = control_plane;
+	n->report_step = -1;
+	bool begun = (s->cluster_info & N) != 0, only = s->cluster_info == N;
+	if (!control_plane) {
+		for (size_t f = 0; f < FACET_COUNT; f++)
+			n->levels[f] = FACET_ABSENT;
+		n->levels[FACET_TRUST] = only ? TRUST_NEW : begun ? TRUST_BOTH : TRUST_OLD;
+		bool signed_new = s->nodes[0].levels[FACET_SIGNER] >= SIGNER_OWN_NEW;
+		n->levels[FACET_KUBELET] = signed_new ? ISSUED_NEW : ISSUED_OLD;
+		n->levels[FACET_CLEAN] = only ? CLEAN_YES : CLEAN_NO;
+	}
+	n->levels[FACET_KUBELET_SERVER] = FACET_ABSENT;
+	n->kubelet_knows = trust_set(n->levels[FACET_TRUST]);
+	n->root_read = O;
+}
+
+static void sim_init(struct sim *s, size_t control_planes, size_t workers)
+{
+	memset(s, 0, sizeof *s);
+	s->published = s->cluster_info = s->volume = O;
+	s->kubeadm_certs = s->extension_has_old = true;
+	for (size_t i = 0; i < control_planes + workers; i++)
+		add_node(s, i < control_planes);
+	for (size_t i = 0; i < PODS; i++)
+		s->pods[i] = O;
+	s->lease_acquired = s->clock = 1;
+}
+
+/* --- Observing ----------------------------------------------------------------------------------------------------------------- */
+
+static enum seen seen(bool yes)
+{
+	return yes ? SEEN_YES : SEEN_NO;
+}
+
+static void observe_node(const struct sim *s, size_t i, struct world *w)
+{
+	const struct sim_node *n = &s->nodes[i];
+	struct node_state *out = world_add_node(w);
+	int trust = trust_set(n->levels[FACET_TRUST]);
+	out->name = str_printf("node-%zu", i);
+	out->hostname = str_dup(out->name);
+	out->control_plane = n->control_plane;
+	out->ready = true;
+	out->reported = n->reported;
+	out->report_step = n->report_step;
+	out->report_at_ms = s->clock;
+	memcpy(out->levels, n->levels, sizeof out->levels);
+	out->controller_manager_started_ms = n->manager_started;
+	out->api_accepts_new = out->kubelet_accepts_new = seen(trust & N);
+	out->api_accepts_old = out->kubelet_accepts_old = seen(trust & O);
+	if (n->control_plane && s->run) {
+		out->bridge_pem = str_dup("X");
+		out->probe_pem = str_dup("P");
+	}
+	if (s->volume != N)
+		strs_add(&out->mixed, "volume");
+}
+
+static void observe_stragglers(const struct sim *s, struct world *w)
+{
+	for (size_t i = 0; i < PODS; i++) {
+		if (s->pods[i] & N)
+			continue;
+		struct straggler *g = world_add_straggler(w);
+		g->kind = str_dup("Deployment");
+		g->namespace = str_dup("a");
+		g->name = str_printf("%zu", i);
+		g->pods = 1;
+		g->restartable = true;
+		g->system = i == 0;
+		g->restarted = s->annotated[i];
+	}
+}
+
+static void tally_of(struct tally *t, int published)
+{
+	t->known = true;
+	t->total = 1;
+	t->with_new = (published & N) != 0;
+	t->only_new = published == N;
+}
+
+static void observe(const struct sim *s, struct world *w, struct request *r)
+{
+	*r = (struct request){ .trigger = (char *)"t", .max_workers = 1, .restart_workloads = true, .pods_per_second = 10 };
+	memset(w, 0, sizeof *w);
+	w->request = r;
+	w->now_ms = s->clock * 100000;
+	w->run.exists = s->run && !s->closed;
+	w->run.bridge_pem = s->bridge ? str_dup("X") : NULL;
+	w->run.has_old_probe = w->run.has_new_probe = s->bridge;
+	w->run.has_key = true;
+	w->run.approved = s->approved;
+	w->nodes_known = w->pods_known = w->csrs_known = true;
+	for (size_t i = 0; i < s->n_nodes; i++)
+		observe_node(s, i, w);
+	tally_of(&w->root_configmaps, s->published);
+	tally_of(&w->token_secrets, s->published);
+	w->cluster_info = s->cluster_info == O ? CLUSTER_INFO_OLD : s->cluster_info == N ? CLUSTER_INFO_NEW : CLUSTER_INFO_BOTH;
+	w->extension_auth_has_old = seen(s->extension_has_old);
+	w->kubeadm_certs = seen(s->kubeadm_certs);
+	w->admin_kubeconfig = seen(s->admin);
+	w->controller_manager = (struct lease_state){ .known = true, .exists = true, .holder = str_printf("node-%zu_x", s->leader),
+						      .acquired_ms = s->lease_acquired };
+	observe_stragglers(s, w);
+}
+
+/* --- Acting -------------------------------------------------------------------------------------------------------------------- */
+
+/* In the node program's own order; `most` facets at most (a job that dies in the middle). */
+static void run_job(struct sim *s, size_t i, const struct action *a, size_t most)
+{
+	struct sim_node *n = &s->nodes[i];
+	for (size_t f = 0; f < FACET_COUNT && most; f++) {
+		if (a->levels[f] == FACET_UNTOUCHED_LEVEL || facet_reached(n->levels[f], a->levels[f]))
+			continue;
+		n->levels[f] = a->levels[f];
+		most--;
+		if (f == FACET_ROOT || f == FACET_COMPONENTS)
+			manager_starts(s, n);
+		if (f == FACET_KUBELET)
+			n->kubelet_knows = trust_set(n->levels[FACET_TRUST]);
+		check(s);
+	}
+	if (most) {
+		n->reported = true;
+		n->report_step = a->step;
+	}
+}
+
+static size_t index_of(const struct node_state *n)
+{
+	return (size_t)strtol(n->name + strlen("node-"), NULL, 10);
+}
+
+static void perform(struct sim *s, const struct action *a, size_t most)
+{
+	switch (a->kind) {
+	case ACT_CREATE_AUTHORITY: s->run = true; break;
+	case ACT_STORE_BRIDGE: s->bridge = true; break;
+	case ACT_LATCH: s->approved = s->approved || a->level; break;
+	case ACT_DELETE_KUBEADM_CERTS: s->kubeadm_certs = false; break;
+	case ACT_NODE: run_job(s, index_of(a->node), a, most); break;
+	case ACT_RELEASE_LEASE: s->lease_acquired = ++s->clock; break;
+	case ACT_PUBLISH: s->published = trust_set(a->level); break;
+	case ACT_CLUSTER_INFO: s->cluster_info = trust_set(a->level); break;
+	case ACT_ADMIN_KUBECONFIG: s->admin = true; break;
+	case ACT_RESTART_WORKLOAD: s->annotated[strtol(a->name, NULL, 10)] = true; break;
+	case ACT_REFRESH_PODS: break;
+	case ACT_PRUNE_EXTENSION_AUTH: s->extension_has_old = false; break;
+	case ACT_FINISH: s->closed = true; break;
+	case ACT_COUNT: break;
+	}
+	check(s);
+}
+
+/* --- Runs ------------------------------------------------------------------------------------------------------------------------ */
+
+struct fault {
+	enum disturbance kind;
+	size_t at;      /* the how-manieth action */
+};
+
+static void disturb(struct sim *s, enum disturbance kind)
+{
+	if (kind == JOIN && s->n_nodes < NODES_MAX)
+		add_node(s, false);
+	if (kind == RESTART_MANAGER)
+		manager_starts(s, &s->nodes[0]);
+	if (kind == OTHER_LEADER && s->nodes[1].control_plane)
+		s->leader = 1;
+	check(s);
+}
+
+struct outcome {
+	bool converged;
+	size_t actions;
+	char broken[160];
+};
+
+static bool at_top(const struct sim *s)
+{
+	for (size_t i = 0; i < s->n_nodes; i++)
+		for (size_t f = 0; f < FACET_COUNT; f++)
+			if (!facet_reached(s->nodes[i].levels[f], facet_top((enum facet)f)))
+				return false;
+	return s->closed && s->published == N && s->cluster_info == N && !s->extension_has_old;
+}
+
+static size_t step_once(struct sim *s, const struct sim *seen_state, const struct fault *f, size_t done)
+{
+	struct world w;
+	struct request r;
+	struct position p;
+	struct plan plan = { 0 };
+	size_t n = 0;
+	observe(seen_state, &w, &r);
+	walk_locate(&w, &p);
+	walk_plan(&w, &p, &plan);
+	for (size_t i = 0; i < plan.n; i++) {
+		bool hit = done + n == f->at;
+		n++;
+		perform(s, &plan.actions[i], hit && f->kind == HALF_JOB ? 1 : FACET_COUNT + 1);
+		if (hit && f->kind == TWICE)
+			perform(s, &plan.actions[i], FACET_COUNT + 1);
+		if (hit)
+			disturb(s, f->kind);
+		if (hit && f->kind == CRASH)
+			break;
+	}
+	plan_release(&plan);
+	position_release(&p);
+	world_release(&w);
+	return n;
+}
+
+static struct outcome simulate(size_t control_planes, size_t workers, struct fault f)
+{
+	struct sim s, before;
+	struct outcome out = { 0 };
+	sim_init(&s, control_planes, workers);
+	before = s;
+	for (size_t pass = 0; pass < PASSES_MAX && !s.closed && !s.broken[0]; pass++) {
+		struct sim now = s;
+		bool stale = f.kind == STALE && out.actions <= f.at + 2 && out.actions >= f.at;
+		out.actions += step_once(&s, stale ? &before : &now, &f, out.actions);
+		before = now;
+		life_goes_on(&s);
+	}
+	out.converged = at_top(&s);
+	memcpy(out.broken, s.broken, sizeof out.broken);
+	return out;
+}
+
+static size_t failures_of(size_t control_planes, size_t workers, size_t *ret_runs, char *first, size_t size)
+{
+	size_t bad = 0;
+	struct outcome calm = simulate(control_planes, workers, (struct fault){ CALM, 0 });
+	for (int kind = CALM; kind < DISTURBANCES; kind++)
+		for (size_t at = 0; at <= calm.actions && at < 120; at++) {
+			struct outcome o = simulate(control_planes, workers, (struct fault){ (enum disturbance)kind, at });
+			(*ret_runs)++;
+			if (o.converged && !o.broken[0])
+				continue;
+			if (!bad++)
+				snprintf(first, size, "kind %d at %zu: %s", kind, at, o.broken[0] ? o.broken : "did not converge");
+		}
+	return bad;
+}
+
+static void test_every_run_is_safe_and_converges(void **state)
+{
+	(void)state;
+	static const size_t SHAPES[][2] = { { 1, 0 }, { 1, 1 }, { 1, 2 }, { 2, 1 }, { 3, 1 } };
+	size_t runs = 0;
+	for (size_t i = 0; i < ARRAY_LEN(SHAPES); i++) {
+		char first[256] = "";
+		size_t bad = failures_of(SHAPES[i][0], SHAPES[i][1], &runs, first, sizeof first);
+		if (bad)
+			print_error("%zu+%zu nodes: %zu runs failed, the first: %s\n", SHAPES[i][0], SHAPES[i][1], bad, first);
+		assert_int_equal(bad, 0);
+	}
+	print_message("simulation: %zu runs, all safe, all at the same end\n", runs);
+	assert_true(runs > 1000);
+}
+
+/* --- Mutants ---------------------------------------------------------------------------------------------------------------------- */
+
+static bool always(const struct world *w, struct waits *ret)
+{
+	(void)w;
+	(void)ret;
+	return true;
+}
+
+static bool trusts_both_exactly(const struct world *w, struct waits *ret)
+{
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (w->nodes[i].levels[FACET_TRUST] != TRUST_BOTH)
+			return waits_for(ret, "Mutant", "both exactly");
+	return servers_accept_new(w, ret);
+}
+
+static void move(const char *name, const char *before)
+{
+	size_t from = walk_find(name), to = walk_find(before);
+	struct step s = STEPS[from];
+	if (from > to)
+		memmove(&STEPS[to + 1], &STEPS[to], (from - to) * sizeof s);
+	else
+		memmove(&STEPS[from], &STEPS[from + 1], (--to - from) * sizeof s);
+	STEPS[to] = s;
+}
+
+static void forget(const char *name)
+{
+	struct step *s = &STEPS[walk_find(name)];
+	s->scope = SCOPE_CLUSTER;
+	s->n_facets = 0;
+	s->holds = always;
+}
+
+static void mutate(size_t i)
+{
+	switch (i) {
+	case 0: move("trust-both", "own-signer"); break;
+	case 1: move("kubelets", "server-leaves"); break;
+	case 2: move("kubelet-client", "kubelets"); break;
+	case 3: move("signer", "trust-both"); break;
+	case 4: move("components", "server-leaves"); break;
+	case 5: move("publish-new", "server-leaves"); break;
+	case 6: move("distrust", "kubelets"); break;
+	case 7: move("bare-leaves", "workloads"); break;
+	case 8: move("kubeadm-flags", "distrust"); break;
+	case 9: move("clean", "kubeadm-flags"); break;
+	case 10: STEPS[walk_find("workloads")].holds = always; break;
+	case 11: STEPS[walk_find("trust-both")].holds = trusts_both_exactly; break;
+	case 12: forget("server-leaves"); break;
+	case 13: forget("cluster-info"); break;
+	case 14: forget("extension-auth"); break;
+	case 15: forget("kubelets"); break;
+	default: break;
+	}
+}
+#define MUTANTS 16
+
+static void test_mutants_are_caught(void **state)
+{
+	(void)state;
+	struct step kept[ARRAY_LEN(STEPS)];
+	memcpy(kept, STEPS, sizeof kept);
+	for (size_t i = 0; i < MUTANTS; i++) {
+		char first[256] = "";
+		size_t runs = 0;
+		mutate(i);
+		assert_memory_not_equal(STEPS, kept, sizeof kept);
+		size_t bad = failures_of(2, 2, &runs, first, sizeof first);
+		memcpy(STEPS, kept, sizeof kept);
+		print_message("mutant %zu: %zu of %zu runs caught it; %s\n", i, bad, runs, first);
+		assert_true(bad > 0);
+	}
+}
+
+/* --- Single laws ------------------------------------------------------------------------------------------------------------------ */
+
+static void test_unknown_is_never_proof(void **state)
+{
+	(void)state;
+	struct sim s;
+	struct world w;
+	struct request r;
+	struct position p;
+	sim_init(&s, 1, 1);
+	s.run = s.bridge = true;
+	for (size_t i = 0; i < s.n_nodes; i++) {
+		s.nodes[i].reported = true;
+		for (size_t f = 0; f < FACET_COUNT; f++)
+			s.nodes[i].levels[f] = FACET_UNKNOWN;
+	}
+	s.kubeadm_certs = false;
+	observe(&s, &w, &r);
+	walk_locate(&w, &p);
+	assert_string_equal(walk_step(p.step)->name, "own-signer");
+	position_release(&p);
+	w.nodes_known = false;
+	walk_locate(&w, &p);
+	assert_string_equal(walk_step(p.step)->name, "visit");
+	position_release(&p);
+	world_release(&w);
+}
+
+static void test_a_node_down_holds_everything(void **state)
+{
+	(void)state;
+	struct sim s;
+	struct world w;
+	struct request r;
+	struct position p;
+	struct plan plan = { 0 };
+	sim_init(&s, 1, 1);
+	observe(&s, &w, &r);
+	w.nodes[1].ready = false;
+	walk_locate(&w, &p);
+	walk_plan(&w, &p, &plan);
+	assert_true(p.held);
+	assert_string_equal(p.waits.reason, "NodeNotReady");
+	assert_string_equal(p.waits.names.items[0], "node-1");
+	assert_int_equal(plan.n, 0);
+	plan_release(&plan);
+	position_release(&p);
+	world_release(&w);
+}
+
+static void test_one_control_plane_at_a_time(void **state)
+{
+	(void)state;
+	struct sim s;
+	struct world w;
+	struct request r;
+	struct position p;
+	struct plan plan = { 0 };
+	sim_init(&s, 3, 2);
+	s.run = s.bridge = true;
+	s.kubeadm_certs = false;
+	for (size_t i = 0; i < s.n_nodes; i++)
+		s.nodes[i].reported = true;
+	observe(&s, &w, &r);
+	walk_locate(&w, &p);
+	assert_string_equal(walk_step(p.step)->name, "own-signer");
+	walk_plan(&w, &p, &plan);
+	assert_int_equal(plan.n, 1);
+	plan_release(&plan);
+	w.nodes[0].job_running = true;
+	walk_plan(&w, &p, &plan);
+	assert_int_equal(plan.n, 0);
+	plan_release(&plan);
+	position_release(&p);
+	world_release(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_every_run_is_safe_and_converges),
+		cmocka_unit_test(test_mutants_are_caught),
+		cmocka_unit_test(test_unknown_is_never_proof),
+		cmocka_unit_test(test_a_node_down_holds_everything),
+		cmocka_unit_test(test_one_control_plane_at_a_time),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

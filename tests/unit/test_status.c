@@ -1,0 +1,255 @@
+/* LINK: rotation */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "request.h"
+#include "status.h"
+
+static struct json *parse(const char *text)
+{
+	struct json *j = NULL;
+	struct err e;
+	assert_true(json_parse(text, strlen(text), &j, &e).ok);
+	return j;
+}
+
+static const char *condition(const struct json *status, const char *type, const char *field)
+{
+	json_each(c, json_get(status, "conditions"))
+		if (str_eq(json_get_str(c, "type"), type))
+			return json_get_str(c, field);
+	return NULL;
+}
+
+/* --- Requests ------------------------------------------------------------------------------------------------------------- */
+
+static void refuses(const char *spec, const char *field)
+{
+	char *text cleanup(str_freep) = str_printf("{\"metadata\":{\"name\":\"a\"},\"spec\":%s}", spec);
+	struct json *j cleanup(json_freep) = parse(text);
+	struct request r = { 0 };
+	struct err e = { 0 };
+	assert_false(request_parse(j, &r, &e).ok);
+	assert_int_equal(e.kind, ERR_INPUT);
+	if (!strstr(e.message, field))
+		fail_msg("\"%s\" does not name %s", e.message, field);
+	assert_null(r.trigger);
+}
+
+static void test_bad_requests_name_the_field(void **state)
+{
+	(void)state;
+	refuses("{}", "spec.trigger");
+	refuses("{\"trigger\":\"\"}", "spec.trigger");
+	refuses("{\"trigger\":7}", "spec.trigger");
+	refuses("{\"trigger\":\"0123456789012345678901234567890123456789012345678901234567890123\"}", "spec.trigger");
+	refuses("{\"trigger\":\"a\",\"strategy\":\"Hope\"}", "spec.strategy");
+	refuses("{\"trigger\":\"a\",\"authorities\":[\"Etcd\"]}", "spec.authorities");
+	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"keyAlgorithm\":\"RSA-512\"}}", "spec.newAuthority.keyAlgorithm");
+	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"10y\"}}", "spec.newAuthority.validityPeriod");
+	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"1h\"}}", "spec.newAuthority.validityPeriod");
+	refuses("{\"trigger\":\"a\",\"leaves\":{\"validityPeriod\":\"999999h\"}}", "spec.leaves.validityPeriod");
+}
+
+static void test_defaults_and_matching_triggers(void **state)
+{
+	(void)state;
+	struct json *j cleanup(json_freep) = parse(
+		"{\"metadata\":{\"name\":\"c\",\"generation\":3},\"spec\":{\"trigger\":\"q4\",\"approval\":\"Manual\","
+		"\"approve\":{\"trigger\":\"q3\",\"phase\":\"DroppingOld\"},"
+		"\"acceptStragglers\":{\"trigger\":\"q4\",\"names\":[\"Pod/a/b\"]}}}");
+	struct request r cleanup(request_release) = { 0 };
+	struct err e;
+	assert_true(request_parse(j, &r, &e).ok);
+	assert_string_equal(r.key_algorithm, "RSA-2048");
+	assert_int_equal(r.validity_ms, (int64_t)87600 * 3600000);
+	assert_int_equal(r.leaf_validity_ms, 0);
+	assert_true(r.approval_manual);
+	assert_false(r.approved_drop); /* last year's approval */
+	assert_int_equal(r.accepted.n, 1);
+	assert_int_equal(r.max_workers, 1);
+	assert_true(r.restart_workloads);
+	assert_int_equal(r.generation, 3);
+}
+
+static void test_durations(void **state)
+{
+	(void)state;
+	struct err e;
+	int64_t ms = 0;
+	assert_true(duration_parse("1h30m", &ms, &e).ok);
+	assert_int_equal(ms, 5400000);
+	static const char *const BAD[] = { "", "h", "1", "1h30", "-1h", "1d", "1.5h", " 1h", "99999999999h" };
+	for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
+		ms = 42;
+		assert_false(duration_parse(BAD[i], &ms, &e).ok);
+		assert_int_equal(ms, 42);
+	}
+}
+
+static void test_a_run_obeys_its_copy(void **state)
+{
+	(void)state;
+	struct json *j cleanup(json_freep) = parse("{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\",\"approval\":\"Manual\","
+						   "\"newAuthority\":{\"keyAlgorithm\":\"ECDSA-P256\"}}}");
+	struct json *edited cleanup(json_freep) = parse("{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\"}}");
+	struct request r cleanup(request_release) = { 0 }, later cleanup(request_release) = { 0 };
+	struct err e;
+	assert_true(request_parse(j, &r, &e).ok);
+	assert_true(request_parse(edited, &later, &e).ok);
+	struct json *copy cleanup(json_freep) = request_spec_copy(&r);
+	assert_true(request_obey_copy(&later, copy, &e).ok);
+	assert_string_equal(later.key_algorithm, "ECDSA-P256");
+	assert_true(later.approval_manual);
+	struct json *nothing cleanup(json_freep) = json_object();
+	assert_false(request_obey_copy(&later, nothing, &e).ok);
+}
+
+/* --- Status -------------------------------------------------------------------------------------------------------------------- */
+
+struct scene {
+	struct request request;
+	struct world world;
+	struct position position;
+	struct status_input in;
+};
+
+static void scene_init(struct scene *s)
+{
+	memset(s, 0, sizeof *s);
+	s->request = (struct request){ .name = str_dup("c"), .trigger = str_dup("q4"), .generation = 7, .max_workers = 1,
+				       .restart_workloads = true, .pods_per_second = 10 };
+	s->world = (struct world){ .now_ms = 1000000, .request = &s->request, .nodes_known = true };
+	struct node_state *n = world_add_node(&s->world);
+	n->name = str_dup("alpha");
+	n->ready = n->control_plane = true;
+	walk_locate(&s->world, &s->position);
+	s->in = (struct status_input){ .world = &s->world, .position = &s->position, .request = &s->request,
+				       .standing = STANDING_RUNS };
+}
+
+static void scene_release(struct scene *s)
+{
+	position_release(&s->position);
+	world_release(&s->world);
+	request_release(&s->request);
+}
+
+static void test_status_says_what_is_waited_for(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(status, "phase"), "Preparing");
+	assert_string_equal(condition(status, "Ready", "status"), "False");
+	assert_string_equal(condition(status, "Reconciling", "status"), "True");
+	assert_null(condition(status, "Stalled", "status"));
+	assert_string_equal(condition(status, "TrustDistributed", "status"), "False");
+	assert_non_null(strstr(condition(status, "Ready", "message"), "alpha"));
+	assert_string_equal(json_get_str(status, "waitingFor"), "alpha");
+	json_each(c, json_get(status, "conditions"))
+		assert_int_equal(json_get_int(c, "observedGeneration", 0), 7);
+}
+
+static void test_the_same_world_gives_the_same_status(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	struct json *first cleanup(json_freep) = status_make(&s.in);
+	s.world.now_ms += 60000;
+	s.in.previous = first;
+	struct json *second cleanup(json_freep) = status_make(&s.in);
+	struct status_event events[4];
+	assert_false(status_differs(first, second));
+	assert_int_equal(status_events(first, second, events, 4), 0);
+	assert_int_equal(status_events(NULL, first, events, 4), 1);
+	assert_string_equal(events[0].reason, "Preparing");
+}
+
+static void test_a_node_down_is_stalled_with_its_name(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	s.world.nodes[0].ready = false;
+	position_release(&s.position);
+	walk_locate(&s.world, &s.position);
+	s.in.previous = before;
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	struct status_event events[4];
+	assert_string_equal(condition(status, "Stalled", "reason"), "NodeNotReady");
+	assert_null(condition(status, "Reconciling", "status"));
+	const struct json *blocker = json_first(json_get(status, "blockers"));
+	assert_string_equal(json_get_str(blocker, "object"), "Node/alpha");
+	assert_int_equal(json_get_int(status, "blockersTotal", 0), 1);
+	assert_int_equal(status_events(before, status, events, 4), 1);
+	assert_true(events[0].warning);
+}
+
+static void test_done_is_ready_and_queued_is_not(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.in.standing = STANDING_DONE;
+	struct json *done cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(done, "phase"), "Completed");
+	assert_string_equal(condition(done, "Ready", "status"), "True");
+	assert_null(condition(done, "Reconciling", "status"));
+	assert_string_equal(condition(done, "OldAuthorityDropped", "status"), "True");
+	s.in.standing = STANDING_QUEUED;
+	s.in.detail = "other";
+	struct json *queued cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(condition(queued, "Ready", "reason"), "Queued");
+	assert_non_null(strstr(condition(queued, "Ready", "message"), "other"));
+	s.in.standing = STANDING_INVALID;
+	s.in.detail = "spec.strategy must be Bridge";
+	struct json *invalid cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(condition(invalid, "Stalled", "reason"), "Invalid");
+}
+
+static void test_history_keeps_five(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	struct json *status = NULL;
+	for (int i = 0; i < 8; i++) {
+		char *trigger cleanup(str_freep) = str_printf("t%d", i);
+		struct json *closed cleanup(json_freep) = json_object();
+		json_set_str(closed, "trigger", trigger);
+		s.in.closed = closed;
+		s.in.previous = status;
+		struct json *next = status_make(&s.in);
+		json_freep(&status);
+		status = next;
+	}
+	const struct json *history = json_get(status, "history");
+	assert_int_equal(json_len(history), 5);
+	assert_string_equal(json_get_str(json_index(history, 0), "trigger"), "t3");
+	assert_string_equal(json_get_str(json_index(history, 4), "trigger"), "t7");
+	json_freep(&status);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_bad_requests_name_the_field),
+		cmocka_unit_test(test_defaults_and_matching_triggers),
+		cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_a_run_obeys_its_copy),
+		cmocka_unit_test(test_status_says_what_is_waited_for),
+		cmocka_unit_test(test_the_same_world_gives_the_same_status),
+		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
+		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
+		cmocka_unit_test(test_history_keeps_five),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
