@@ -2,6 +2,7 @@
  *
  * Invariants
  * - Names are compared with case. Trailing bytes after a document are an error. Depth is capped at 64, size by the caller's buf.
+ *   What is not UTF-8, holds a zero byte (escaped or not), or names a member twice is refused: readers differ on it.
  * - A `const struct json *` is borrowed from its document and dies with it. Every getter takes NULL for "not there"
  *   and answers NULL, 0 or the default, so that paths can be walked without checks; a *wrong type* counts as not there.
  * - Integers are exact up to 2^53; larger ones must be strings (Kubernetes' own rule for int64 in JSON clients).
@@ -16,7 +17,7 @@ struct json; /* opaque */
 /* --- Life cycle ------------------------------------------------------------------------------------------------ */
 result json_parse(const char *text, size_t len, struct json **ret, struct err *e) MUST_CHECK; /* ERR_INPUT, with the offset */
 void json_freep(struct json **j);            /* cleanup(json_freep) */
-/* Overwrites every string value before freeing: for documents that held Secrets. cleanup(json_wipep) */
+/* Says that the document held Secrets: all its memory is overwritten before it is freed. cleanup(json_wipep) */
 void json_wipep(struct json **j);
 struct json *json_copy(const struct json *j) __attribute__((returns_nonnull));
 
@@ -42,10 +43,12 @@ bool json_equal(const struct json *a, const struct json *b);      /* order of na
 const struct json *json_first(const struct json *j);
 const struct json *json_next(const struct json *item);
 const char *json_name(const struct json *member);                 /* the member's name; NULL in arrays */
+/* NOLINTBEGIN(bugprone-macro-parentheses): item is declared here */
 #define json_each(item, parent) \
 	for (const struct json *item = json_first(parent); item; item = json_next(item))
+/* NOLINTEND(bugprone-macro-parentheses) */
 
-/* --- Building (names and values are copied; sub-documents are taken over) --------------------------------------- */
+/* --- Building (names and values are copied; sub-documents are taken over; not UTF-8 becomes U+FFFD) --------------- */
 struct json *json_object(void) __attribute__((returns_nonnull));
 struct json *json_array(void) __attribute__((returns_nonnull));
 struct json *json_string(const char *s) __attribute__((returns_nonnull));
