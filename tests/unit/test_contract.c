@@ -1,0 +1,254 @@
+/* LINK: node rotation */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "contract.h"
+
+static void desired_survives_the_trip(void **state)
+{
+	(void)state;
+	struct desired d = { .run = (char[]){ "r-1" }, .authority = (char[]){ "Kubernetes" }, .node = (char[]){ "n" },
+			     .old_pem = (char[]){ "O\n" }, .new_pem = (char[]){ "N\n" }, .bridge_pem = (char[]){ "X\n" },
+			     .probe_csr_pem = (char[]){ "C" }, .leaf_validity_ms = 5, .deadline_ms = 7000, .pods = true };
+	for (int f = 0; f < FACET_COUNT; f++)
+		d.levels[f] = f == FACET_CLEAN ? FACET_UNTOUCHED : facet_top((enum facet)f);
+	cleanup(json_freep) struct json *j = desired_to_json(&d);
+	cleanup(str_freep) char *text = json_text(j);
+	cleanup(desired_release) struct desired back = { 0 };
+	struct err e;
+	assert_true(desired_from_json(text, strlen(text), &back, &e).ok);
+	assert_string_equal(back.run, "r-1");
+	assert_string_equal(back.authority, "Kubernetes");
+	assert_string_equal(back.node, "n");
+	assert_string_equal(back.old_pem, "O\n");
+	assert_string_equal(back.new_pem, "N\n");
+	assert_string_equal(back.bridge_pem, "X\n");
+	assert_string_equal(back.probe_csr_pem, "C");
+	assert_int_equal(back.leaf_validity_ms, 5);
+	assert_int_equal(back.deadline_ms, 7000);
+	assert_true(back.pods);
+	for (int f = 0; f < FACET_COUNT; f++)
+		assert_int_equal(back.levels[f], d.levels[f]);
+}
+
+static void an_empty_desired_touches_nothing(void **state)
+{
+	(void)state;
+	cleanup(desired_release) struct desired d = { 0 };
+	struct err e;
+	const char *text = "{\"version\":1,\"node\":\"n\"}";
+	assert_true(desired_from_json(text, strlen(text), &d, &e).ok);
+	for (int f = 0; f < FACET_COUNT; f++)
+		assert_int_equal(d.levels[f], FACET_UNTOUCHED);
+	assert_null(d.run);
+	assert_false(d.pods);
+}
+
+static void bad_desired_is_named(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *text, *says;
+	} cases[] = {
+		{ "", "desired state" },
+		{ "[]", "not a JSON object" },
+		{ "{}", "version" },
+		{ "{\"version\":2}", "version" },
+		{ "{\"version\":1,\"levels\":{\"trust\":1}}", "needs `run`" },
+		{ "{\"version\":1,\"run\":\"../x\"}", "DNS label" },
+		{ "{\"version\":1,\"run\":\"-x\"}", "DNS label" },
+		{ "{\"version\":1,\"run\":\"\"}", "DNS label" },
+		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"thrust\":1}}", "thrust" },
+		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"trust\":3}}", "0 to 2" },
+		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"trust\":-1}}", "0 to 2" },
+		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"trust\":\"1\"}}", "0 to 2" },
+		{ "{\"version\":1,\"authority\":\"Etcd\"}", "Etcd" },
+		{ "{\"version\":1,\"deadlineMs\":-1}", "deadlineMs" },
+		{ "{\"version\":1,\"leafValidityMs\":-1}", "leafValidityMs" },
+		{ "{\"version\":1,\"probeCSR\":\"x\"}", "probeCSR" },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct desired d = { 0 };
+		struct err e = { 0 };
+		assert_false(desired_from_json(cases[i].text, strlen(cases[i].text), &d, &e).ok);
+		assert_int_equal(e.kind, ERR_INPUT);
+		assert_non_null(strstr(e.message, cases[i].says));
+		assert_null(d.run);
+	}
+}
+
+static void fill(struct report *r)
+{
+	r->node = str_dup("node-1");
+	r->run = str_dup("run-1");
+	r->control_plane = true;
+	r->at_ms = 1764000000123;
+	for (int f = 0; f < FACET_COUNT; f++)
+		r->levels[f] = f % 2 ? FACET_UNKNOWN : f % 3;
+	r->levels[FACET_KUBELET_SERVER] = FACET_ABSENT;
+	r->started_ms[PROCESS_KUBELET] = 1763999999000;
+	r->started_ms[PROCESS_ETCD] = 7;
+	strs_add(&r->restarted, "kubelet");
+	strs_add(&r->changed, "/etc/kubernetes/pki/ca.crt");
+	r->admin_subject = str_dup("O=kubeadm:cluster-admins,CN=kubernetes-admin");
+	r->bridge_pem = str_dup("-----BEGIN CERTIFICATE-----\nX\n-----END CERTIFICATE-----\n");
+	r->probe_pem = str_dup("P");
+	r->pods_total = 3;
+	strs_add(&r->pods_old, "0123456789abc:0123456789ab");
+	strs_add(&r->pods_old, "0123456789abc:0123456789ac");
+	strs_add(&r->pods_stale, "0123456789abd");
+	strs_add(&r->pods_mixed, "0123456789abe");
+	report_add_blocker(r, "ExpiredCertificate", "/a", "expired %d days ago", 3);
+	report_add_blocker(r, "ExpiredCertificate", "/a", "expired %d days ago", 3); /* said once */
+	r->error = str_dup("no luck");
+}
+
+static void report_survives_the_trip(void **state)
+{
+	(void)state;
+	cleanup(report_release) struct report r = { 0 }, back = { 0 };
+	fill(&r);
+	cleanup(buf_release) struct buf text = BUF_INIT;
+	report_to_json(&r, &text);
+	struct err e;
+	assert_true(report_from_json(buf_str(&text), text.len, &back, &e).ok);
+	assert_string_equal(back.node, "node-1");
+	assert_string_equal(back.run, "run-1");
+	assert_true(back.control_plane);
+	assert_int_equal(back.at_ms, r.at_ms);
+	for (int f = 0; f < FACET_COUNT; f++)
+		assert_int_equal(back.levels[f], r.levels[f]);
+	for (int p = 0; p < PROCESS_COUNT; p++)
+		assert_int_equal(back.started_ms[p], r.started_ms[p]);
+	assert_true(strs_has(&back.restarted, "kubelet"));
+	assert_true(strs_has(&back.changed, "/etc/kubernetes/pki/ca.crt"));
+	assert_string_equal(back.admin_subject, r.admin_subject);
+	assert_string_equal(back.bridge_pem, r.bridge_pem);
+	assert_string_equal(back.probe_pem, "P");
+	assert_null(back.ca_pem);
+	assert_int_equal(back.pods_total, 3);
+	assert_int_equal(back.pods_old.n, 2);
+	assert_string_equal(back.pods_old.items[1], "0123456789abc:0123456789ac");
+	assert_int_equal(back.pods_stale.n, 1);
+	assert_int_equal(back.pods_mixed.n, 1);
+	assert_false(back.pods_cut);
+	assert_int_equal(back.n_blockers, 1);
+	assert_string_equal(back.blockers[0].message, "expired 3 days ago");
+	assert_string_equal(back.error, "no luck");
+}
+
+static void grow(struct report *r, int pods)
+{
+	char pem[1301];
+	memset(pem, 'A', sizeof pem - 1);
+	pem[sizeof pem - 1] = 0;
+	str_freep(&r->bridge_pem);
+	str_freep(&r->probe_pem);
+	r->bridge_pem = str_dup(pem);
+	r->probe_pem = str_dup(pem);
+	for (int i = 0; i < pods; i++) {
+		strs_addf(&r->pods_old, "%013d:%012d", i, i);
+		strs_addf(&r->pods_mixed, "%013d", i);
+		strs_addf(&r->changed, "/etc/kubernetes/pki/file-%d", i);
+		report_add_blocker(r, "UnknownFlag", "/etc/kubernetes/manifests/x.yaml", "flag %d \xc3\xa4\"\n\\", i);
+	}
+}
+
+static void a_report_always_fits(void **state)
+{
+	(void)state;
+	for (int pods = 0; pods < 300; pods += 7) {
+		cleanup(report_release) struct report r = { 0 }, back = { 0 };
+		fill(&r);
+		grow(&r, pods);
+		cleanup(buf_release) struct buf text = BUF_INIT;
+		report_to_json(&r, &text);
+		assert_true(text.len <= CONTRACT_REPORT_MAX);
+		struct err e;
+		assert_true(report_from_json(buf_str(&text), text.len, &back, &e).ok);
+		assert_string_equal(back.bridge_pem, r.bridge_pem);
+		assert_true(back.pods_cut || back.pods_old.n == r.pods_old.n);
+		assert_true(back.pods_cut || back.pods_mixed.n == r.pods_mixed.n);
+		assert_true(back.n_blockers == r.n_blockers ||
+			    str_eq(back.blockers[back.n_blockers - 1].code, "More"));
+	}
+}
+
+static void certificates_that_do_not_fit_are_said(void **state)
+{
+	(void)state;
+	cleanup(report_release) struct report r = { 0 }, back = { 0 };
+	r.bridge_pem = mem_alloc(5000);
+	memset(r.bridge_pem, 'B', 4999);
+	cleanup(buf_release) struct buf text = BUF_INIT;
+	report_to_json(&r, &text);
+	assert_true(text.len <= CONTRACT_REPORT_MAX);
+	struct err e;
+	assert_true(report_from_json(buf_str(&text), text.len, &back, &e).ok);
+	assert_null(back.bridge_pem);
+	assert_non_null(strstr(back.error, "do not fit"));
+}
+
+static void a_cut_message_is_still_utf8(void **state)
+{
+	(void)state;
+	for (size_t pad = 0; pad < 4; pad++) {
+		cleanup(report_release) struct report r = { 0 }, back = { 0 };
+		cleanup(buf_release) struct buf error = BUF_INIT, text = BUF_INIT;
+		for (size_t i = 0; i < pad; i++)
+			buf_add_char(&error, 'x');
+		for (int i = 0; i < 400; i++)
+			buf_add_str(&error, "\xe2\x82\xac");
+		r.error = str_dup(buf_str(&error));
+		report_to_json(&r, &text);
+		struct err e;
+		assert_true(report_from_json(buf_str(&text), text.len, &back, &e).ok);
+		assert_int_equal((strlen(back.error) - pad) % 3, 0);
+	}
+}
+
+static void what_is_no_report_is_refused(void **state)
+{
+	(void)state;
+	static const char *const texts[] = { "", "null", "{}", "{\"version\":1}", "{\"version\":2,\"levels\":{}}",
+					     "{\"version\":1,\"levels\":[]}", "Error: no such image" };
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		struct report r = { 0 };
+		struct err e = { 0 };
+		assert_false(report_from_json(texts[i], strlen(texts[i]), &r, &e).ok);
+		assert_int_equal(e.kind, ERR_INPUT);
+	}
+}
+
+static void a_missing_level_is_unknown(void **state)
+{
+	(void)state;
+	cleanup(report_release) struct report r = { 0 };
+	struct err e;
+	const char *text = "{\"version\":1,\"levels\":{\"trust\":1}}";
+	assert_true(report_from_json(text, strlen(text), &r, &e).ok);
+	assert_int_equal(r.levels[FACET_TRUST], TRUST_BOTH);
+	assert_int_equal(r.levels[FACET_SIGNER], FACET_UNKNOWN);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(desired_survives_the_trip),
+		cmocka_unit_test(an_empty_desired_touches_nothing),
+		cmocka_unit_test(bad_desired_is_named),
+		cmocka_unit_test(report_survives_the_trip),
+		cmocka_unit_test(a_report_always_fits),
+		cmocka_unit_test(certificates_that_do_not_fit_are_said),
+		cmocka_unit_test(a_cut_message_is_still_utf8),
+		cmocka_unit_test(what_is_no_report_is_refused),
+		cmocka_unit_test(a_missing_level_is_unknown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
