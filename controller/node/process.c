@@ -1,0 +1,218 @@
+#include "process.h"
+#include "file.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PROC_TEXT_MAX ((size_t)256 << 10)
+
+void process_release(struct process_seen *p)
+{
+	strs_release(&p->args);
+	memset(p, 0, sizeof *p);
+}
+
+/* --- Cgroups -------------------------------------------------------------------------------------------------------------- */
+
+/* "pod<uid>" with the systemd driver's underscores turned back. */
+static void copy_uid(const char *from, size_t n, char ret[static POD_UID_SIZE])
+{
+	if (n >= POD_UID_SIZE)
+		n = POD_UID_SIZE - 1;
+	for (size_t i = 0; i < n; i++)
+		ret[i] = from[i] == '_' ? '-' : from[i];
+	ret[n] = '\0';
+}
+
+static size_t hex_length(const char *s)
+{
+	return strspn(s, "0123456789abcdef");
+}
+
+/* "cri-containerd-<id>.scope", "crio-<id>.scope", "docker-<id>.scope" or plain "<id>": the 64 hex digits. */
+static bool copy_id(const char *component, char ret[static CONTAINER_ID_SIZE])
+{
+	for (const char *p = component; *p && *p != '/'; p++) {
+		size_t n = hex_length(p);
+		if (n == 64) {
+			memcpy(ret, p, n);
+			ret[n] = '\0';
+			return true;
+		}
+	}
+	return false;
+}
+
+bool process_parse_cgroup(const char *line, char ret_uid[static POD_UID_SIZE], char ret_id[static CONTAINER_ID_SIZE])
+{
+	bool found = false;
+	const char *path = strchr(line, '/');
+	ret_uid[0] = ret_id[0] = '\0';
+	for (const char *part = path; part; part = strchr(part + 1, '/')) {
+		const char *name = part + 1, *pod = strstr(name, "pod");
+		size_t n = strcspn(name, "/\n");
+		/* "kubepods-burstable-pod<uid>.slice" has "pod" twice: the last one counts */
+		for (const char *next = pod; next && next < name + n; next = strstr(next + 1, "pod"))
+			pod = next;
+		bool uid_here = pod && pod + 3 < name + n && isxdigit((unsigned char)pod[3]) && (pod == name || pod[-1] == '-');
+		if (uid_here) {
+			copy_uid(pod + 3, strcspn(pod + 3, "./\n"), ret_uid);
+			found = true;
+		} else if (found && copy_id(name, ret_id)) {
+			return true;
+		}
+	}
+	return found && ret_id[0];
+}
+
+/* --- One process ---------------------------------------------------------------------------------------------------------- */
+
+static result read_proc(pid_t pid, const char *name, struct buf *out, struct err *e)
+{
+	char path[64];
+	snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+	return file_read(path, PROC_TEXT_MAX, out, e);
+}
+
+static int64_t boot_ms(void)
+{
+	struct timespec real, boot;
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	return (int64_t)(real.tv_sec - boot.tv_sec) * 1000 + (real.tv_nsec - boot.tv_nsec) / 1000000;
+}
+
+/* Field 22 of /proc/PID/stat (proc(5)), in clock ticks since boot; the name before it may hold anything, so from the last ')'. */
+static result start_time(pid_t pid, int64_t *ret_ms, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	TRY(read_proc(pid, "stat", &text, e));
+	const char *p = strrchr(buf_str(&text), ')');
+	for (int field = 2; p && field < 22; field++)
+		p = strchr(p + 1, ' ');
+	if (!p)
+		return err_set(e, ERR_INPUT, "/proc/%d/stat can't be read", (int)pid);
+	*ret_ms = boot_ms() + (int64_t)strtoll(p, NULL, 10) * 1000 / sysconf(_SC_CLK_TCK);
+	return OK;
+}
+
+static bool read_cgroup(pid_t pid, char uid[static POD_UID_SIZE], char id[static CONTAINER_ID_SIZE])
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	struct err e;
+	if (!read_proc(pid, "cgroup", &text, &e).ok)
+		return false;
+	for (const char *line = buf_str(&text); line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		if (process_parse_cgroup(line, uid, id))
+			return true;
+	return false;
+}
+
+static bool read_args(pid_t pid, struct strs *ret)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	struct err e;
+	if (!read_proc(pid, "cmdline", &text, &e).ok || !text.len)
+		return false;
+	for (size_t i = 0; i < text.len; i += strlen(text.data + i) + 1)
+		strs_add(ret, text.data + i);
+	return true;
+}
+
+static bool is_called(const struct strs *args, const char *name)
+{
+	if (!args->n)
+		return false;
+	const char *slash = strrchr(args->items[0], '/');
+	return str_eq(slash ? slash + 1 : args->items[0], name);
+}
+
+static pid_t next_pid(DIR *dir)
+{
+	for (struct dirent *d; (d = readdir(dir)) != NULL;)
+		if (isdigit((unsigned char)d->d_name[0]))
+			return (pid_t)strtol(d->d_name, NULL, 10);
+	return 0;
+}
+
+static void close_dir(DIR **dir)
+{
+	if (*dir)
+		closedir(*dir);
+}
+
+result process_find(const char *name, bool in_pod, bool *ret_found, struct process_seen *ret, struct err *e)
+{
+	DIR *dir cleanup(close_dir) = opendir("/proc");
+	if (!dir)
+		return err_errno(e, "/proc");
+	for (pid_t pid; (pid = next_pid(dir)) != 0;) {
+		struct process_seen p cleanup(process_release) = { .pid = pid };
+		struct err gone;
+		if (!read_args(pid, &p.args) || !is_called(&p.args, name))
+			continue;
+		if (read_cgroup(pid, p.pod_uid, p.container_id) != in_pod || !start_time(pid, &p.started_ms, &gone).ok)
+			continue;
+		*ret = p;
+		p = (struct process_seen){ 0 };
+		*ret_found = true;
+		return OK;
+	}
+	*ret_found = false;
+	return OK;
+}
+
+bool process_alive(const struct process_seen *p)
+{
+	int64_t started = 0;
+	struct err e;
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	if (!read_proc(p->pid, "stat", &text, &e).ok)
+		return false;
+	const char *state = strrchr(buf_str(&text), ')');
+	if (state && (state[2] == 'Z' || state[2] == 'X'))
+		return false;
+	int64_t apart = start_time(p->pid, &started, &e).ok ? started - p->started_ms : 1000000;
+	return apart > -1000 && apart < 1000; /* the boot time is computed anew each time */
+}
+
+result process_terminate(const struct process_seen *p, struct err *e)
+{
+	if (!process_alive(p) || kill(p->pid, SIGTERM) == 0 || errno == ESRCH)
+		return OK;
+	return err_errno(e, "ending process %d", (int)p->pid);
+}
+
+const char *process_flag(const struct process_seen *p, const char *name)
+{
+	size_t n = strlen(name);
+	for (size_t i = 0; i < p->args.n; i++) {
+		const char *a = p->args.items[i];
+		if (str_starts(a, "--") && strncmp(a + 2, name, n) == 0 && a[2 + n] == '=')
+			return a + 3 + n;
+	}
+	return NULL;
+}
+
+result process_each_container(void (*each)(void *context, const char *pod_uid, const char *container_id, int64_t started_ms),
+			      void *context, struct err *e)
+{
+	DIR *dir cleanup(close_dir) = opendir("/proc");
+	if (!dir)
+		return err_errno(e, "/proc");
+	for (pid_t pid; (pid = next_pid(dir)) != 0;) {
+		char uid[POD_UID_SIZE], id[CONTAINER_ID_SIZE];
+		int64_t started = 0;
+		struct err gone;
+		if (read_cgroup(pid, uid, id) && start_time(pid, &started, &gone).ok)
+			each(context, uid, id, started);
+	}
+	return OK;
+}

@@ -1,0 +1,32 @@
+#include "remote.h"
+
+static result none(struct err *e)
+{
+	return err_set(e, ERR_OTHER, "this build of the node program does not talk over the network");
+}
+
+bool remote_available(void)
+{
+	return false;
+}
+
+result remote_answers(int port UNUSED, const char *path UNUSED, long *ret_status UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+result remote_presented(int port UNUSED, char **ret_pem UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+result remote_sign_kubelet(const struct remote_identity *id UNUSED, const char *node UNUSED, const char *csr_pem UNUSED,
+			   int64_t until_ms UNUSED, char **ret_cert_pem UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+result remote_absorb(const struct remote_identity *id UNUSED, int64_t until_ms UNUSED, struct err *e)
+{
+	return none(e);
+}
