@@ -1,3 +1,5 @@
+#define _DEFAULT_SOURCE /* explicit_bzero */
+
 #include "http.h"
 
 #include <assert.h>
@@ -49,8 +51,6 @@ struct block {
 	alignas(max_align_t) size_t size;
 };
 
-static void *(*const volatile overwrite)(void *, int, size_t) = memset; /* volatile: not optimised away */
-
 static void *block_new(size_t n)
 {
 	struct block *b = mem_alloc(sizeof(*b) + n);
@@ -63,7 +63,7 @@ static void block_free(void *p)
 	if (!p)
 		return;
 	struct block *b = (struct block *)p - 1;
-	overwrite(p, 0, b->size);
+	explicit_bzero(p, b->size);
 	free(b);
 }
 
@@ -193,7 +193,7 @@ void http_pool_freep(struct http_pool **p)
 
 void http_pool_identity(struct http_pool *p, const struct http_identity *id)
 {
-	assert(!p->busy);
+	assert(!p->n_active);
 	struct identity now = identity_copy(id);
 	if (identity_equal(&now, &p->identity)) {
 		identity_release(&now);

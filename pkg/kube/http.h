@@ -31,7 +31,7 @@ struct http_identity {
 struct http_pool *http_pool_new(size_t max_connections, const char *user_agent)
 	__attribute__((returns_nonnull));
 void http_pool_freep(struct http_pool **p);
-/* Used by every later request; drops idle connections when anything differs. */
+/* Used by every later request; drops idle connections when anything differs. Not while requests are in flight. */
 void http_pool_identity(struct http_pool *p, const struct http_identity *id);
 
 struct http_request {
