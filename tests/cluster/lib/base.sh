@@ -49,11 +49,15 @@ base_configure() {
 	security=$(base_archive Debian-Security)
 	[[ -z $security ]] || base_source "$security" "$suite-security" >>"$root/etc/apt/sources.list"
 	base_settings >"$root/etc/apt/apt.conf.d/90host"
-	! compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null ||
+	if compgen -G '/usr/local/share/ca-certificates/*.crt' >/dev/null; then
+		mkdir -p "$root/usr/local/share/ca-certificates"
 		cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
+	fi
 	# With an archive behind TLS, apt needs the authorities before it can install ca-certificates.
-	[[ $(base_archive Debian) != https:* ]] ||
-		{ mkdir -p "$root/etc/ssl/certs" && cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"; }
+	if [[ $(base_archive Debian) == https:* ]]; then
+		mkdir -p "$root/etc/ssl/certs"
+		cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+	fi
 }
 
 base_source() {
