@@ -1,0 +1,126 @@
+/* The order of work on a node, and what its parts share. */
+#include "file.h"
+#include "node.h"
+#include "remote.h"
+
+#include <string.h>
+#include <time.h>
+
+#define POLL_MS 30
+#define PROBE_NAME "certrotation:probe"
+#define PROBE_VALIDITY_MS ((int64_t)48 * 3600000)
+
+bool node_wants(const struct node *n, enum facet f, int level)
+{
+	int wanted = n->desired->levels[f];
+	return wanted != FACET_UNTOUCHED && wanted >= level && !facet_reached(n->report->levels[f], level);
+}
+
+char *node_backup_path(const struct node *n, const char *path)
+{
+	return str_printf("%s/backup%s", n->layout.run_dir, path + strlen(n->layout.root));
+}
+
+static result back_up(const struct node *n, const char *path, struct err *e)
+{
+	char *to cleanup(str_freep) = node_backup_path(n, path);
+	char *folder cleanup(str_freep) = str_dup(to);
+	if (!file_exists(path) || file_exists(to))
+		return OK;
+	*strrchr(folder, '/') = '\0';
+	TRY(file_mkdir(folder, 0700, e));
+	return file_backup(path, to, e);
+}
+
+result node_replace(struct node *n, const char *path, const struct buf *content, mode_t mode_if_new, struct err *e)
+{
+	TRY_CTX(back_up(n, path, e), e, "keeping a copy of %s", path);
+	TRY_CTX(file_replace(path, buf_str(content), content->len, mode_if_new, NULL, e), e, "writing %s", path);
+	strs_add(&n->report->changed, path);
+	return OK;
+}
+
+result node_wait(struct node *n, bool (*holds)(struct node *n, const void *context), const void *context, const char *what,
+		 struct err *e)
+{
+	const struct timespec apart = { .tv_nsec = POLL_MS * 1000000L };
+	while (!holds(n, context)) {
+		if (clock_monotonic_ms() > n->until_ms)
+			return err_set(e, ERR_TIMEOUT, "waited in vain for %s", what);
+		nanosleep(&apart, NULL);
+	}
+	return OK;
+}
+
+/* X, and a certificate without any rights by which the controller sees who still trusts O. */
+result node_sign_bridge(struct node *n, struct err *e)
+{
+	struct key *k cleanup(key_freep) = NULL;
+	struct cert *x cleanup(cert_freep) = NULL, *probe cleanup(cert_freep) = NULL;
+	struct buf x_pem cleanup(buf_release) = BUF_INIT, probe_pem cleanup(buf_release) = BUF_INIT;
+	int64_t now = clock_now_ms();
+	const struct leaf_request q = { .common_name = PROBE_NAME, .client = true, .now_ms = now, .validity_ms = PROBE_VALIDITY_MS };
+	TRY(node_old_key(n, &k, e));
+	TRY_CTX(ca_cross_sign(n->new_ca, n->old_ca, k, now, &x, e), e, "certifying the new authority by the old one");
+	TRY(leaf_make_for_csr(&q, n->desired->probe_csr_pem, n->old_ca, k, &probe, e));
+	cert_to_pem(x, &x_pem);
+	cert_to_pem(probe, &probe_pem);
+	n->report->bridge_pem = buf_take(&x_pem);
+	n->report->probe_pem = buf_take(&probe_pem);
+	return OK;
+}
+
+/* The walk's order, whatever is asked for: each stage leaves everybody able to talk. */
+static result converge_control_plane(struct node *n, struct err *e)
+{
+	if (node_wants(n, FACET_SIGNER, SIGNER_OWN_OLD) || node_wants(n, FACET_ROOT, ROOT_OWN_BOTH))
+		TRY_CTX(node_own_signer(n, e), e, "a signer of its own for the controller-manager");
+	if (node_wants(n, FACET_TRUST, TRUST_BOTH))
+		TRY_CTX(node_trust(n, TRUST_BOTH, e), e, "trusting both");
+	if (node_wants(n, FACET_SERVER_LEAF, LEAF_BRIDGE))
+		TRY_CTX(node_server_leaf(n, e), e, "the API server's certificate");
+	if (node_wants(n, FACET_CA_KEY, ISSUED_NEW))
+		TRY_CTX(node_ca_key(n, e), e, "the authority's key");
+	if (node_wants(n, FACET_SIGNER, SIGNER_OWN_NEW))
+		TRY_CTX(node_signer_new(n, e), e, "the signer");
+	if (node_wants(n, FACET_ADMIN, ISSUED_NEW))
+		TRY_CTX(node_admin(n, e), e, "the administrators' kubeconfigs");
+	if (node_wants(n, FACET_COMPONENTS, ISSUED_NEW) || node_wants(n, FACET_ROOT, ROOT_OWN_NEW))
+		TRY_CTX(node_components(n, e), e, "scheduler and controller-manager");
+	if (node_wants(n, FACET_KUBELET, ISSUED_NEW))
+		TRY_CTX(node_kubelet(n, e), e, "the kubelet");
+	if (node_wants(n, FACET_KUBELET_CLIENT, ISSUED_NEW))
+		TRY_CTX(node_kubelet_client(n, e), e, "the API server's client certificate");
+	if (node_wants(n, FACET_TRUST, TRUST_NEW))
+		TRY_CTX(node_trust(n, TRUST_NEW, e), e, "trusting the new authority only");
+	if (node_wants(n, FACET_SIGNER, SIGNER_KUBEADM_NEW) || node_wants(n, FACET_ROOT, ROOT_KUBEADM_NEW))
+		TRY_CTX(node_kubeadm_flags(n, e), e, "kubeadm's flags");
+	if (node_wants(n, FACET_SERVER_LEAF, LEAF_NEW))
+		TRY_CTX(node_server_leaf(n, e), e, "the API server's certificate");
+	return OK;
+}
+
+static result converge_worker(struct node *n, struct err *e)
+{
+	if (node_wants(n, FACET_TRUST, TRUST_BOTH))
+		TRY_CTX(node_trust(n, TRUST_BOTH, e), e, "trusting both");
+	if (node_wants(n, FACET_KUBELET, ISSUED_NEW))
+		TRY_CTX(node_kubelet(n, e), e, "the kubelet");
+	if (node_wants(n, FACET_TRUST, TRUST_NEW))
+		TRY_CTX(node_trust(n, TRUST_NEW, e), e, "trusting the new authority only");
+	return OK;
+}
+
+result node_converge(struct node *n, struct err *e)
+{
+	if (n->report->n_blockers)
+		return OK; /* they are told; nothing is touched */
+	if (n->new_ca)
+		TRY(file_mkdir(n->layout.run_dir, 0700, e));
+	if (n->desired->probe_csr_pem && n->new_ca)
+		TRY(node_sign_bridge(n, e));
+	TRY(n->layout.control_plane ? converge_control_plane(n, e) : converge_worker(n, e));
+	if (node_wants(n, FACET_CLEAN, CLEAN_YES))
+		TRY_CTX(node_clean(n, e), e, "cleaning up");
+	return OK;
+}

@@ -1,0 +1,103 @@
+/* The end: nothing of ours and nothing old stays on the node. */
+#include "file.h"
+#include "node.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NAMES_MAX 4096
+
+/* --- Wiping ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+
+/* Overwritten before it is removed: as good as a file system lets it be. */
+static result wipe(const char *path, struct err *e)
+{
+	static const char zeros[4096];
+	int fd cleanup(close_fd) = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+	if (fd >= 0 && fstat(fd, &st) == 0) {
+		for (off_t left = st.st_size; left > 0; left -= (off_t)sizeof zeros)
+			if (write(fd, zeros, left < (off_t)sizeof zeros ? (size_t)left : sizeof zeros) < 0)
+				return err_errno(e, "overwriting %s", path);
+		if (fsync(fd) != 0)
+			return err_errno(e, "overwriting %s", path);
+	}
+	return file_remove(path, e);
+}
+
+static result remove_tree(const char *path, int depth, struct err *e)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	struct stat st;
+	if (lstat(path, &st) != 0)
+		return errno == ENOENT ? OK : err_errno(e, "%s", path);
+	if (!S_ISDIR(st.st_mode))
+		return wipe(path, e);
+	if (depth > 16)
+		return err_set(e, ERR_INPUT, "%s is too deep", path);
+	TRY(file_list(path, NAMES_MAX, &names, e));
+	for (size_t i = 0; i < names.n; i++) {
+		char *child cleanup(str_freep) = str_printf("%s/%s", path, names.items[i]);
+		TRY(remove_tree(child, depth + 1, e));
+	}
+	return rmdir(path) == 0 ? OK : err_errno(e, "removing %s", path);
+}
+
+/* --- What is old ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* Dated client certificates of the kubelet that O issued, other than the one in use. Calls `each`; true when there is any. */
+static bool each_old_client(const struct node *n, result (*each)(const char *path, struct err *e), struct err *e, bool *ret_failed)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	bool any = false;
+	if (!file_list(n->layout.kubelet_pki, NAMES_MAX, &names, e).ok)
+		return false;
+	for (size_t i = 0; i < names.n; i++) {
+		struct certs list cleanup(certs_release) = { 0 };
+		struct err unreadable;
+		if (!str_starts(names.items[i], "kubelet-client-") || str_eq(names.items[i], "kubelet-client-current.pem"))
+			continue;
+		char *path cleanup(str_freep) = str_printf("%s/%s", n->layout.kubelet_pki, names.items[i]);
+		if (!node_certs(path, &list, &unreadable).ok || node_issuer(n, list.items[0]) != HOLDS_OLD)
+			continue;
+		any = true;
+		if (each && !each(path, e).ok)
+			*ret_failed = true;
+	}
+	return any;
+}
+
+bool node_is_clean(const struct node *n)
+{
+	bool failed = false;
+	struct err e;
+	if (!n->new_ca)
+		return false;
+	return !file_exists(n->layout.own_dir) && !file_exists(n->layout.run_dir) && !each_old_client(n, NULL, &e, &failed);
+}
+
+result node_clean(struct node *n, struct err *e)
+{
+	bool failed = false;
+	if (n->layout.control_plane && (n->report->levels[FACET_SIGNER] != SIGNER_KUBEADM_NEW || n->report->levels[FACET_ROOT] != ROOT_KUBEADM_NEW))
+		return err_set(e, ERR_CONFLICT, "the controller-manager still uses %s", n->layout.own_dir);
+	if (n->report->levels[FACET_KUBELET] != ISSUED_NEW || n->report->levels[FACET_TRUST] != TRUST_NEW)
+		return err_set(e, ERR_CONFLICT, "the kubelet still depends on the old authority");
+	each_old_client(n, wipe, e, &failed);
+	if (failed)
+		return FAILED;
+	TRY(remove_tree(n->layout.own_dir, 0, e));
+	n->no_pods = true; /* its memory goes with the folder */
+	TRY(remove_tree(n->layout.run_dir, 0, e));
+	return node_observe(n, e);
+}

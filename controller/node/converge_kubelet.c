@@ -1,0 +1,159 @@
+/* The kubelet: its client certificate, its trust, one restart. */
+#include "file.h"
+#include "kubeconfig.h"
+#include "node.h"
+#include "remote.h"
+#include "service.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define KUBELET_UNIT "kubelet.service"
+#define KUBELET_PORT 10250
+#define SIGN_AGAIN_MS 500
+#define UNIT_TIMEOUT_MS 60000
+
+/* --- The certificate ------------------------------------------------------------------------------------------------------------------ */
+
+static result sign_here(const struct node *n, const struct cert *predecessor, const struct key *k, struct cert **ret, struct err *e)
+{
+	struct key *ca_key cleanup(key_freep) = NULL;
+	TRY(node_new_key(n, &ca_key, e));
+	int64_t validity = n->desired->leaf_validity_ms ? n->desired->leaf_validity_ms
+							: cert_not_after_ms(predecessor) - cert_not_before_ms(predecessor);
+	return leaf_reissue(predecessor, k, n->new_ca, ca_key, clock_now_ms(), validity, ret, e);
+}
+
+static result ask_once(const struct node *n, const struct kubeconfig *c, const char *csr, struct cert **ret, struct err *e)
+{
+	struct buf ca cleanup(buf_release) = BUF_INIT;
+	char *pem cleanup(str_freep) = NULL;
+	cert_to_pem(n->old_ca, &ca);
+	cert_to_pem(n->new_ca, &ca);
+	const struct remote_identity id = { c->server, buf_str(&ca), c->client_cert_pem, c->client_key_pem };
+	TRY(remote_sign_kubelet(&id, n->desired->node, csr, n->until_ms, &pem, e));
+	return cert_from_pem(pem, strlen(pem), ret, e);
+}
+
+/* The signer takes up its new file a moment after it was replaced: one that O still signed is asked for again. */
+static result ask_signer(const struct node *n, const struct kubeconfig *c, const struct cert *predecessor, const struct key *k,
+			 struct cert **ret, struct err *e)
+{
+	struct buf csr cleanup(buf_release) = BUF_INIT;
+	const struct timespec apart = { .tv_nsec = SIGN_AGAIN_MS * 1000000L };
+	TRY(csr_make(predecessor, k, &csr, e));
+	while (clock_monotonic_ms() < n->until_ms) {
+		struct cert *got cleanup(cert_freep) = NULL;
+		TRY(ask_once(n, c, buf_str(&csr), &got, e));
+		if (node_issuer(n, got) == HOLDS_NEW) {
+			*ret = steal(&got);
+			return OK;
+		}
+		nanosleep(&apart, NULL);
+	}
+	return err_set(e, ERR_TIMEOUT, "the controller-manager still signs with the old authority");
+}
+
+static result new_certificate(const struct node *n, const struct kubeconfig *c, struct buf *ret_cert, struct buf *ret_key, struct err *e)
+{
+	struct cert *predecessor cleanup(cert_freep) = NULL, *leaf cleanup(cert_freep) = NULL;
+	struct key *k cleanup(key_freep) = NULL;
+	TRY(cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), &predecessor, e));
+	char *algorithm cleanup(str_freep) = cert_key_algorithm(predecessor);
+	TRY(key_generate(algorithm, &k, e));
+	TRY(n->layout.control_plane ? sign_here(n, predecessor, k, &leaf, e) : ask_signer(n, c, predecessor, k, &leaf, e));
+	char *was cleanup(str_freep) = cert_subject(predecessor), *is cleanup(str_freep) = cert_subject(leaf);
+	if (!str_eq(was, is))
+		return err_set(e, ERR_OTHER, "the new certificate is for \"%.100s\" instead of \"%.100s\"", is, was);
+	cert_to_pem(leaf, ret_cert);
+	key_to_pem(k, ret_key);
+	return OK;
+}
+
+/* --- The files -------------------------------------------------------------------------------------------------------------------------- */
+
+/* As the kubelet's own certificate store does (client-go util/certificate/certificate_store.go): a dated file, then the symlink. */
+static result write_dated(struct node *n, const char *link, const struct buf *cert, const struct buf *key, struct err *e)
+{
+	struct buf pem cleanup(buf_release) = BUF_SECRET;
+	time_t now = (time_t)(clock_now_ms() / 1000);
+	struct tm parts;
+	char date[32];
+	gmtime_r(&now, &parts);
+	strftime(date, sizeof date, "%Y-%m-%d-%H-%M-%S", &parts);
+	char *path cleanup(str_freep) = str_printf("%s/kubelet-client-%s.pem", n->layout.kubelet_pki, date);
+	buf_add(&pem, cert->data, cert->len);
+	buf_add(&pem, key->data, key->len);
+	TRY(file_replace(path, buf_str(&pem), pem.len, 0600, NULL, e));
+	strs_add(&n->report->changed, link);
+	return file_symlink(path + strlen(n->layout.root), link, e);
+}
+
+static bool is_from_new(const struct node *n, const char *cert_pem)
+{
+	struct cert *leaf cleanup(cert_freep) = NULL;
+	struct err e;
+	return cert_pem && cert_from_pem(cert_pem, strlen(cert_pem), &leaf, &e).ok && node_issuer(n, leaf) == HOLDS_NEW;
+}
+
+static bool trusts_only_new(const struct node *n, const struct kubeconfig *c)
+{
+	int holds = 0;
+	struct err e;
+	return c->ca_pem && node_bundle(n, c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
+}
+
+/* kubelet.conf last: a kubelet younger than it has read everything. So it is written whenever the certificate was. */
+static result write_files(struct node *n, bool *ret_written, struct err *e)
+{
+	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
+	struct buf text cleanup(buf_release) = BUF_SECRET, next cleanup(buf_release) = BUF_SECRET;
+	struct buf cert cleanup(buf_release) = BUF_INIT, key cleanup(buf_release) = BUF_SECRET, ca cleanup(buf_release) = BUF_INIT;
+	const char *path = n->layout.kubelet_conf;
+	TRY(file_read(path, MANIFEST_MAX, &text, e));
+	TRY_CTX(kubeconfig_load(path, n->layout.root, &c, e), e, "%s", path);
+	bool have = is_from_new(n, c.client_cert_pem);
+	if (have && trusts_only_new(n, &c)) {
+		*ret_written = false;
+		return OK;
+	}
+	if (!have)
+		TRY(new_certificate(n, &c, &cert, &key, e));
+	if (!have && c.client_cert_path)
+		TRY(write_dated(n, c.client_cert_path, &cert, &key, e));
+	bool embed = !have && !c.client_cert_path;
+	cert_to_pem(n->new_ca, &ca);
+	TRY_CTX(kubeconfig_replace(buf_str(&text), text.len, buf_str(&ca), embed ? buf_str(&cert) : NULL, embed ? buf_str(&key) : NULL,
+				   &next, e), e, "%s", path);
+	TRY(node_replace(n, path, &next, 0600, e));
+	*ret_written = true;
+	return OK;
+}
+
+/* --- The restart --------------------------------------------------------------------------------------------------------------------------- */
+
+static bool kubelet_back(struct node *n, const void *context)
+{
+	const int64_t *written = context;
+	long status = 0;
+	struct err e;
+	if (!node_find_processes(n, &e).ok || !n->running[PROCESS_KUBELET] || n->processes[PROCESS_KUBELET].started_ms < *written)
+		return false;
+	return !remote_available() || remote_answers(KUBELET_PORT, "/healthz", &status, &e).ok;
+}
+
+result node_kubelet(struct node *n, struct err *e)
+{
+	bool wrote = false;
+	int64_t written = 0;
+	TRY(write_files(n, &wrote, e));
+	TRY(file_mtime(n->layout.kubelet_conf, &written, e));
+	TRY(node_find_processes(n, e));
+	if (!n->running[PROCESS_KUBELET] || n->processes[PROCESS_KUBELET].started_ms < written) {
+		TRY(service_restart(KUBELET_UNIT, UNIT_TIMEOUT_MS, e));
+		strs_add(&n->report->restarted, process_name(PROCESS_KUBELET));
+		TRY(node_wait(n, kubelet_back, &written, "the kubelet to be back", e));
+	}
+	return node_observe(n, e);
+}

@@ -1,0 +1,270 @@
+#include "layout.h"
+#include "file.h"
+#include "yaml.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ASIDE KUBERNETES_DIR "/.certrotation-kube-controller-manager.yaml"
+#define MANAGER KUBERNETES_DIR "/manifests/kube-controller-manager.yaml"
+#define CONFIG_MAX ((size_t)1 << 20)
+
+void layout_release(struct layout *l)
+{
+	char **const texts[] = { &l->root, &l->manifests, &l->kubelet_pki, &l->run_dir, &l->ca_crt, &l->ca_key, &l->own_dir,
+				 &l->own_signer, &l->own_root, &l->apiserver_crt, &l->apiserver_key, &l->kubelet_client_crt,
+				 &l->kubelet_client_key, &l->advertise, &l->manager_manifest, &l->manager_aside, &l->manager_conf,
+				 &l->scheduler_conf, &l->admin_conf, &l->super_admin_conf, &l->kubelet_conf,
+				 &l->flag_signing_cert, &l->flag_signing_key, &l->flag_root_ca };
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
+		str_freep(texts[i]);
+	memset(l, 0, sizeof *l);
+}
+
+/* The new content is written aside before the manifest is taken away, so whatever is aside may come back. */
+result layout_heal(const char *root, struct err *e)
+{
+	char *aside cleanup(str_freep) = str_printf("%s%s", root, ASIDE);
+	char *manifest cleanup(str_freep) = str_printf("%s%s", root, MANAGER);
+	if (!file_exists(aside))
+		return OK;
+	if (file_exists(manifest))
+		return file_remove(aside, e);
+	return file_rename(aside, manifest, e);
+}
+
+/* --- Flags ---------------------------------------------------------------------------------------------------------------- */
+
+struct manifest {
+	struct buf text;
+	struct yaml *yaml;
+	const char *path;
+};
+
+static void manifest_release(struct manifest *m)
+{
+	yaml_freep(&m->yaml);
+	buf_release(&m->text);
+}
+
+static result manifest_read(const char *path, struct manifest *ret, struct err *e)
+{
+	ret->path = path;
+	TRY(file_read(path, MANIFEST_MAX, &ret->text, e));
+	TRY_CTX(yaml_parse(buf_str(&ret->text), ret->text.len, &ret->yaml, e), e, "%s", path);
+	return OK;
+}
+
+/* The scalar "--name=value" in the first container's command or args; *ret_count: how many there are. */
+static const struct yaml_node *flag_node(const struct yaml *y, const char *name, size_t *ret_count)
+{
+	static const char *const LISTS[] = { "command", "args" };
+	const struct yaml_node *containers = yaml_at(yaml_root(y), "spec", "containers", NULL), *found = NULL;
+	size_t n = strlen(name);
+	*ret_count = 0;
+	for (size_t i = 0; i < ARRAY_LEN(LISTS); i++) {
+		yaml_each(item, yaml_get(containers ? containers->first : NULL, LISTS[i])) {
+			const char *s = yaml_str(item);
+			if (!s || !str_starts(s, "--") || strncmp(s + 2, name, n) != 0 || s[2 + n] != '=')
+				continue;
+			found = item;
+			(*ret_count)++;
+		}
+	}
+	return found;
+}
+
+static char *flag_value(const struct manifest *m, const char *name)
+{
+	size_t count = 0;
+	const struct yaml_node *n = flag_node(m->yaml, name, &count);
+	return n ? str_dup(yaml_str(n) + strlen("--=") + strlen(name)) : NULL;
+}
+
+/* A path flag that we rely on. */
+static char *needed_path(const struct manifest *m, const char *name, struct report *r)
+{
+	size_t count = 0;
+	char *value = flag_value(m, name);
+	flag_node(m->yaml, name, &count);
+	if (count != 1)
+		report_add_blocker(r, count ? "DuplicateFlag" : "MissingFlag", m->path, "--%s %s: give it once", name,
+				   count ? "is there more than once" : "is absent");
+	else if (!str_starts(value, KUBERNETES_DIR "/"))
+		report_add_blocker(r, "UnsupportedPath", m->path, "--%s points to %s, outside of %s", name, value, KUBERNETES_DIR);
+	return value;
+}
+
+static result edit_flag(const struct yaml *y, struct yaml_edits *edits, const char *name, const char *value, struct err *e)
+{
+	size_t count = 0;
+	const struct yaml_node *n = flag_node(y, name, &count);
+	if (!value)
+		return OK;
+	if (count != 1)
+		return err_set(e, ERR_INPUT, "kube-controller-manager.yaml has --%s %zu times", name, count);
+	char *text cleanup(str_freep) = str_printf("--%s=%s", name, value);
+	yaml_edit_scalar(edits, n, text);
+	return OK;
+}
+
+result layout_edit_manager(const char *text, size_t len, const char *signing_cert, const char *signing_key, const char *root_ca,
+			   struct buf *ret, struct err *e)
+{
+	struct yaml *y cleanup(yaml_freep) = NULL;
+	struct yaml_edits edits cleanup(yaml_edits_release) = { 0 };
+	TRY(yaml_parse(text, len, &y, e));
+	TRY(edit_flag(y, &edits, "cluster-signing-cert-file", signing_cert, e));
+	TRY(edit_flag(y, &edits, "cluster-signing-key-file", signing_key, e));
+	TRY(edit_flag(y, &edits, "root-ca-file", root_ca, e));
+	return yaml_apply(y, &edits, ret, e);
+}
+
+/* --- Learning --------------------------------------------------------------------------------------------------------------- */
+
+static int port_or(const struct manifest *m, const char *flag, int otherwise)
+{
+	char *value cleanup(str_freep) = flag_value(m, flag);
+	return value ? (int)strtol(value, NULL, 10) : otherwise;
+}
+
+static char *rooted(const char *root, char *path_taken)
+{
+	char *full = path_taken ? str_printf("%s%s", root, path_taken) : NULL;
+	str_freep(&path_taken);
+	return full;
+}
+
+static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
+{
+	char *path cleanup(str_freep) = str_printf("%s/kube-apiserver.yaml", l->manifests);
+	struct manifest m cleanup(manifest_release) = { 0 };
+	TRY(manifest_read(path, &m, e));
+	l->ca_crt = rooted(l->root, needed_path(&m, "client-ca-file", r));
+	l->apiserver_crt = rooted(l->root, needed_path(&m, "tls-cert-file", r));
+	l->apiserver_key = rooted(l->root, needed_path(&m, "tls-private-key-file", r));
+	l->kubelet_client_crt = rooted(l->root, needed_path(&m, "kubelet-client-certificate", r));
+	l->kubelet_client_key = rooted(l->root, needed_path(&m, "kubelet-client-key", r));
+	l->advertise = flag_value(&m, "advertise-address");
+	l->api_port = port_or(&m, "secure-port", 6443);
+	char *kubelet_ca cleanup(str_freep) = flag_value(&m, "kubelet-certificate-authority");
+	if (kubelet_ca)
+		report_add_blocker(r, "UnsupportedFlag", path, "--kubelet-certificate-authority is set, which is read at start only: "
+				   "rotating it is not supported yet");
+	return OK;
+}
+
+static result learn_manager(struct layout *l, struct report *r, struct err *e)
+{
+	struct manifest m cleanup(manifest_release) = { 0 };
+	l->manager_manifest = str_printf("%s%s", l->root, MANAGER);
+	l->manager_aside = str_printf("%s%s", l->root, ASIDE);
+	TRY(manifest_read(l->manager_manifest, &m, e));
+	l->flag_signing_cert = needed_path(&m, "cluster-signing-cert-file", r);
+	l->flag_signing_key = needed_path(&m, "cluster-signing-key-file", r);
+	l->flag_root_ca = needed_path(&m, "root-ca-file", r);
+	l->manager_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
+	l->manager_port = port_or(&m, "secure-port", 10257);
+	return OK;
+}
+
+static result learn_scheduler(struct layout *l, struct report *r, struct err *e)
+{
+	char *path cleanup(str_freep) = str_printf("%s/kube-scheduler.yaml", l->manifests);
+	struct manifest m cleanup(manifest_release) = { 0 };
+	TRY(manifest_read(path, &m, e));
+	l->scheduler_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
+	l->scheduler_port = port_or(&m, "secure-port", 10259);
+	return OK;
+}
+
+static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
+{
+	char *path cleanup(str_freep) = str_printf("%s" KUBELET_DIR "/config.yaml", l->root);
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	struct yaml *y cleanup(yaml_freep) = NULL;
+	TRY_CTX(file_read(path, CONFIG_MAX, &text, e), e, "not a node that kubeadm has made");
+	TRY_CTX(yaml_parse(buf_str(&text), text.len, &y, e), e, "%s", path);
+	const char *ca = yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL));
+	if (!ca || !str_starts(ca, KUBERNETES_DIR "/")) {
+		report_add_blocker(r, "UnsupportedPath", path, "authentication.x509.clientCAFile is %s: it must be under %s", ca ? ca : "absent",
+				   KUBERNETES_DIR);
+		return OK;
+	}
+	char *full = str_printf("%s%s", l->root, ca);
+	if (l->ca_crt && !str_eq(l->ca_crt, full))
+		report_add_blocker(r, "UnsupportedPath", path, "clientCAFile is %s, but the API server's --client-ca-file is %s", full,
+				   l->ca_crt);
+	if (l->ca_crt)
+		str_freep(&full);
+	else
+		l->ca_crt = full;
+	return OK;
+}
+
+/* Who else reads what we change: a static Pod of somebody's (kube-vip with admin.conf, say) would have to restart too. */
+static result learn_strangers(struct layout *l, struct report *r, struct err *e)
+{
+	static const char *const KNOWN[] = { "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml", "etcd.yaml" };
+	struct strs names cleanup(strs_release) = { 0 };
+	if (!file_exists(l->manifests))
+		return OK;
+	TRY(file_list(l->manifests, 200, &names, e));
+	for (size_t i = 0; i < names.n; i++) {
+		bool known = false;
+		for (size_t k = 0; k < ARRAY_LEN(KNOWN); k++)
+			known = known || str_eq(names.items[i], KNOWN[k]);
+		if (known || str_starts(names.items[i], "."))
+			continue;
+		char *path cleanup(str_freep) = str_printf("%s/%s", l->manifests, names.items[i]);
+		struct buf text cleanup(buf_release) = BUF_INIT;
+		TRY(file_read(path, MANIFEST_MAX, &text, e));
+		if (strstr(buf_str(&text), KUBERNETES_DIR))
+			report_add_blocker(r, "UnknownUser", path, "this static Pod reads %s and would go on with the old authority: "
+					   "take it away, or give it credentials of its own", KUBERNETES_DIR);
+	}
+	return OK;
+}
+
+static void learn_names(struct layout *l, const char *run)
+{
+	char *slash = l->ca_crt ? strrchr(l->ca_crt, '/') : NULL;
+	size_t n = slash ? (size_t)(slash - l->ca_crt) : 0;
+	if (!slash)
+		return;
+	l->ca_key = str_printf("%.*s/ca.key", (int)n, l->ca_crt);
+	l->own_dir = str_printf("%.*s/certrotation", (int)n, l->ca_crt);
+	l->own_signer = str_printf("%s/signer.pem", l->own_dir);
+	l->own_root = str_printf("%s/root.crt", l->own_dir);
+	l->run_dir = str_printf("%s" STATE_DIR "/%s", l->root, run);
+	l->kubelet_pki = str_printf("%s" KUBELET_DIR "/pki", l->root);
+	l->kubelet_conf = str_printf("%s" KUBERNETES_DIR "/kubelet.conf", l->root);
+	l->admin_conf = str_printf("%s" KUBERNETES_DIR "/admin.conf", l->root);
+	l->super_admin_conf = str_printf("%s" KUBERNETES_DIR "/super-admin.conf", l->root);
+}
+
+static result learn(struct layout *l, const char *run, struct report *r, struct err *e)
+{
+	char *apiserver cleanup(str_freep) = str_printf("%s/kube-apiserver.yaml", l->manifests);
+	l->control_plane = file_exists(apiserver);
+	if (l->control_plane) {
+		TRY(learn_apiserver(l, r, e));
+		TRY(learn_manager(l, r, e));
+		TRY(learn_scheduler(l, r, e));
+	}
+	TRY(learn_kubelet(l, r, e));
+	TRY(learn_strangers(l, r, e));
+	learn_names(l, run);
+	if (!l->ca_crt)
+		return err_set(e, ERR_INPUT, "no certificate authority file is named by the kubelet's configuration");
+	return OK;
+}
+
+result layout_learn(const char *root, const char *run, struct layout *ret, struct report *r, struct err *e)
+{
+	struct layout l cleanup(layout_release) = { .root = str_dup(root), .manifests = str_printf("%s" KUBERNETES_DIR "/manifests", root) };
+	TRY(learn(&l, run, r, e));
+	*ret = l;
+	l = (struct layout){ 0 };
+	return OK;
+}

@@ -1,0 +1,76 @@
+/* One run of the node program: what is asked for, where things are, who O and N are.
+ *
+ * Invariants
+ * - Observe, act, observe again; every action is the same however often it is done, and a crash after any file operation is healed by
+ *   the next run.
+ * - N's key comes from CONTRACT_KEY_PATH or, once it is there, ca.key; O's from ca.key or, later, the backup. Neither leaves the node.
+ */
+#ifndef NODE_H
+#define NODE_H
+
+#include "contract.h"
+#include "layout.h"
+#include "pki.h"
+#include "process.h"
+
+#define HOLDS_OLD 1
+#define HOLDS_NEW 2
+#define HOLDS_OTHER 4
+
+struct node {
+	const struct desired *desired;
+	struct layout layout;
+	struct cert *old_ca, *new_ca, *bridge; /* new_ca and bridge may be NULL */
+	struct report *report;
+	struct process_seen processes[PROCESS_COUNT];
+	bool running[PROCESS_COUNT];
+	int64_t until_ms;                      /* monotonic */
+	bool no_pods;
+};
+void node_release(struct node *n);
+
+/* --- Reading (node_read.c) ---------------------------------------------------------------------------------------------- */
+/* Which of O and N a PEM bundle holds: HOLDS_* bits. */
+result node_bundle(const struct node *n, const char *pem, size_t len, int *ret_holds, struct err *e) MUST_CHECK;
+result node_bundle_file(const struct node *n, const char *path, int *ret_holds, struct err *e) MUST_CHECK;
+/* HOLDS_OLD, HOLDS_NEW or HOLDS_OTHER: who issued the certificate. */
+int node_issuer(const struct node *n, const struct cert *c);
+/* The certificates of a PEM file (keys in it are skipped). */
+result node_certs(const char *path, struct certs *ret, struct err *e) MUST_CHECK;
+result node_key_file(const char *path, struct key **ret, struct err *e) MUST_CHECK;
+result node_old_key(const struct node *n, struct key **ret, struct err *e) MUST_CHECK;
+result node_new_key(const struct node *n, struct key **ret, struct err *e) MUST_CHECK;
+/* Where kubelet.conf's client certificate is; NULL when it is embedded. Caller frees. */
+char *node_kubelet_client_path(const struct node *n);
+
+/* --- Observing (observe.c) ------------------------------------------------------------------------------------------------ */
+/* Fills the report's levels, times and blockers from the node as it is now. */
+result node_observe(struct node *n, struct err *e) MUST_CHECK;
+result node_find_processes(struct node *n, struct err *e) MUST_CHECK;
+
+/* --- Acting (converge.c and its parts) ------------------------------------------------------------------------------------ */
+bool node_wants(const struct node *n, enum facet f, int level); /* asked for at least that level, and not there yet */
+result node_converge(struct node *n, struct err *e) MUST_CHECK;
+/* Copies the file into the run's folder, once, before its first change; then replaces it. */
+result node_replace(struct node *n, const char *path, const struct buf *content, mode_t mode_if_new, struct err *e) MUST_CHECK;
+/* The path of a file's backup. Caller frees. */
+char *node_backup_path(const struct node *n, const char *path);
+/* Polls until `holds` or the deadline; ERR_TIMEOUT names `what`. */
+result node_wait(struct node *n, bool (*holds)(struct node *n, const void *context), const void *context, const char *what,
+		 struct err *e) MUST_CHECK;
+result node_sign_bridge(struct node *n, struct err *e) MUST_CHECK;
+result node_own_signer(struct node *n, struct err *e) MUST_CHECK;
+result node_trust(struct node *n, int level, struct err *e) MUST_CHECK;
+result node_server_leaf(struct node *n, struct err *e) MUST_CHECK;
+result node_ca_key(struct node *n, struct err *e) MUST_CHECK;
+result node_signer_new(struct node *n, struct err *e) MUST_CHECK;
+result node_components(struct node *n, struct err *e) MUST_CHECK;
+result node_admin(struct node *n, struct err *e) MUST_CHECK;
+result node_kubelet(struct node *n, struct err *e) MUST_CHECK;
+result node_kubelet_client(struct node *n, struct err *e) MUST_CHECK;
+result node_kubeadm_flags(struct node *n, struct err *e) MUST_CHECK;
+result node_clean(struct node *n, struct err *e) MUST_CHECK;
+/* True when nothing of ours and nothing old is left (FACET_CLEAN). */
+bool node_is_clean(const struct node *n);
+
+#endif

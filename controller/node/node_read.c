@@ -1,0 +1,99 @@
+#include "file.h"
+#include "kubeconfig.h"
+#include "node.h"
+
+#include <string.h>
+
+#define PEM_MAX ((size_t)1 << 20)
+
+void node_release(struct node *n)
+{
+	layout_release(&n->layout);
+	cert_freep(&n->old_ca);
+	cert_freep(&n->new_ca);
+	cert_freep(&n->bridge);
+	for (size_t p = 0; p < PROCESS_COUNT; p++)
+		process_release(&n->processes[p]);
+}
+
+result node_bundle(const struct node *n, const char *pem, size_t len, int *ret_holds, struct err *e)
+{
+	struct certs list cleanup(certs_release) = { 0 };
+	int holds = 0;
+	TRY(certs_from_pem(pem, len, &list, e));
+	for (size_t i = 0; i < list.n; i++) {
+		bool old = cert_equal(list.items[i], n->old_ca);
+		bool new = n->new_ca && cert_equal(list.items[i], n->new_ca);
+		holds |= new ? HOLDS_NEW : old ? HOLDS_OLD : HOLDS_OTHER;
+	}
+	*ret_holds = holds;
+	return OK;
+}
+
+result node_bundle_file(const struct node *n, const char *path, int *ret_holds, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	TRY(file_read(path, PEM_MAX, &text, e));
+	TRY_CTX(node_bundle(n, buf_str(&text), text.len, ret_holds, e), e, "%s", path);
+	return OK;
+}
+
+int node_issuer(const struct node *n, const struct cert *c)
+{
+	if (n->new_ca && cert_issued_by(c, n->new_ca))
+		return HOLDS_NEW;
+	return cert_issued_by(c, n->old_ca) ? HOLDS_OLD : HOLDS_OTHER;
+}
+
+result node_certs(const char *path, struct certs *ret, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_SECRET;
+	TRY(file_read(path, PEM_MAX, &text, e));
+	TRY_CTX(certs_from_pem(buf_str(&text), text.len, ret, e), e, "%s", path);
+	return OK;
+}
+
+result node_key_file(const char *path, struct key **ret, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_SECRET;
+	TRY(file_read(path, PEM_MAX, &text, e));
+	TRY_CTX(key_from_pem(buf_str(&text), text.len, ret, e), e, "%s", path);
+	return OK;
+}
+
+/* The first of the files that holds ca's key. */
+static result matching_key(const struct cert *ca, const char *const *paths, size_t n_paths, const char *whose, struct key **ret,
+			   struct err *e)
+{
+	for (size_t i = 0; i < n_paths; i++) {
+		struct key *k cleanup(key_freep) = NULL;
+		struct err missing;
+		if (!ca || !node_key_file(paths[i], &k, &missing).ok || !cert_matches_key(ca, k))
+			continue;
+		*ret = steal(&k);
+		return OK;
+	}
+	return err_set(e, ERR_NOT_FOUND, "%s's private key is not on this node", whose);
+}
+
+result node_old_key(const struct node *n, struct key **ret, struct err *e)
+{
+	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.ca_key);
+	const char *const paths[] = { n->layout.ca_key, backup };
+	return matching_key(n->old_ca, paths, ARRAY_LEN(paths), "the old authority", ret, e);
+}
+
+result node_new_key(const struct node *n, struct key **ret, struct err *e)
+{
+	const char *const paths[] = { CONTRACT_KEY_PATH, n->layout.ca_key };
+	return matching_key(n->new_ca, paths, ARRAY_LEN(paths), "the new authority", ret, e);
+}
+
+char *node_kubelet_client_path(const struct node *n)
+{
+	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
+	struct err e;
+	if (!kubeconfig_load(n->layout.kubelet_conf, n->layout.root, &c, &e).ok || !c.client_cert_path)
+		return NULL;
+	return str_dup(c.client_cert_path);
+}
