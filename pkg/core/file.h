@@ -13,22 +13,23 @@
 #include "buf.h"
 #include <sys/types.h>
 
-/* Appends the whole file to out. ERR_NOT_FOUND, ERR_INPUT when longer than max bytes, ERR_IO. */
+/* Appends the whole regular file to out, or nothing on failure. ERR_NOT_FOUND, ERR_INPUT when longer than max bytes, ERR_IO. */
 result file_read(const char *path, size_t max, struct buf *out, struct err *e) MUST_CHECK;
 bool file_exists(const char *path); /* false on "not there" only; true on any doubt */
 
-/* Replaces path by the bytes. staging: a folder on the same file system for the temporary file, or NULL for the same
+/* Replaces path by the bytes; access lists and SELinux labels are kept too. ERR_INPUT when path is a symlink or no regular
+ * file. After ERR_IO the old content is there, or, when only the last fsync failed, the new one. staging: a folder on the same file system for the temporary file, or NULL for the same
  * folder (never NULL for /etc/kubernetes/manifests: the kubelet would run a half file). */
 result file_replace(const char *path, const void *bytes, size_t n, mode_t mode_if_new, const char *staging,
 		    struct err *e) MUST_CHECK;
 result file_rename(const char *from, const char *to, struct err *e) MUST_CHECK; /* with fsync of both folders */
 result file_remove(const char *path, struct err *e) MUST_CHECK;                /* not there is fine; fsync of the folder */
-/* Makes or swaps the symlink atomically. */
+/* Makes or swaps the symlink atomically. ERR_CONFLICT when something else than a symlink has the name. */
 result file_symlink(const char *target, const char *path, struct err *e) MUST_CHECK;
-/* Makes the folder and its parents. */
+/* Makes the folder and its parents, all that are new with this mode. ERR_INPUT when a file is in the way. */
 result file_mkdir(const char *path, mode_t mode, struct err *e) MUST_CHECK;
 /* Copies bytes, owner, mode and times; never a hard link (inotify on the original would go silent). Refuses to overwrite
- * unless it is the same content. */
+ * unless it is the same content (ERR_CONFLICT). The folder must be there. At most BUF_CAP_DEFAULT bytes. */
 result file_backup(const char *path, const char *to, struct err *e) MUST_CHECK;
 
 /* Modification time in ms since the epoch; the symlink's target when it is one. */
