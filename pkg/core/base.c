@@ -34,7 +34,7 @@ static void message_replace(struct err *e, const char *text, int printed)
 		message_trim(e->message, strlen(e->message));
 }
 
-result err_set(struct err *e, enum err_kind kind, const char *format, ...)
+result(err_set)(struct err *e, enum err_kind kind, const char *format, ...)
 {
 	char text[ERR_MESSAGE_SIZE] = "";
 	va_list args;
@@ -75,7 +75,7 @@ static enum err_kind kind_of_errno(int number)
 	}
 }
 
-result err_errno(struct err *e, const char *format, ...)
+result(err_errno)(struct err *e, const char *format, ...)
 {
 	int number = errno;
 	char what[ERR_MESSAGE_SIZE] = "";
@@ -89,7 +89,7 @@ result err_errno(struct err *e, const char *format, ...)
 	return err_set(e, kind_of_errno(number), "%s: %s", what, why);
 }
 
-result err_wrap(struct err *e, const char *format, ...)
+result(err_wrap)(struct err *e, const char *format, ...)
 {
 	char context[ERR_MESSAGE_SIZE] = "";
 	va_list args;

@@ -71,6 +71,10 @@ result err_set(struct err *e, enum err_kind kind, const char *format, ...) PRINT
 result err_errno(struct err *e, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Puts "context: " in front of e's message. Returns FAILED. */
 result err_wrap(struct err *e, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Lets compilers and analysers see that the answer is FAILED, always. */
+#define err_set(...) (__extension__({ (void)(err_set)(__VA_ARGS__); FAILED; }))
+#define err_errno(...) (__extension__({ (void)(err_errno)(__VA_ARGS__); FAILED; }))
+#define err_wrap(...) (__extension__({ (void)(err_wrap)(__VA_ARGS__); FAILED; }))
 
 /* --- Memory (these end the process when there is none) --------------------------------------------------------- */
 
