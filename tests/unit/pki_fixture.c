@@ -148,12 +148,13 @@ struct cert *fixture_apiserver(const struct key *k, const struct cert *issuer, c
 {
 	static const struct rdn subject[] = { { "CN", V_ASN1_PRINTABLESTRING, "kube-apiserver", 0 },
 					      { NULL, 0, NULL, 0 } };
-	static const char *const extensions[] = {
+	bool names_key = X509_get0_subject_key_id(issuer->x509) != NULL;
+	const char *const extensions[] = {
 		"keyUsage", "critical,digitalSignature,keyEncipherment",
 		"extendedKeyUsage", "serverAuth",
 		"basicConstraints", "critical,CA:FALSE",
-		"authorityKeyIdentifier", "keyid",
 		"subjectAltName", "DNS:cp-1,DNS:kubernetes,DNS:kubernetes.default,IP:10.96.0.1,IP:fd00::1",
+		names_key ? "authorityKeyIdentifier" : NULL, "keyid",
 		NULL,
 	};
 	return fixture_cert(&(struct crafted){ .subject = subject,
