@@ -1,0 +1,149 @@
+package story
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Phases in the order in which users see them.
+var Phases = []string{"Preparing", "TrustingBoth", "ReissuingLeaves", "PublishingNew", "RestartingWorkloads", "AwaitingApproval", "DroppingOld", "Completed"}
+
+// Progress is how many of a kind are done.
+type Progress struct {
+	Kind       string   `json:"kind"`
+	Done       int64    `json:"done"`
+	Total      int64    `json:"total"`
+	WaitingFor []string `json:"waitingFor"`
+}
+
+// Blocker is what must be dealt with.
+type Blocker struct {
+	Code    string `json:"code"`
+	Object  string `json:"object"`
+	Message string `json:"message"`
+}
+
+// Status is the part of status that the tests read.
+type Status struct {
+	ObservedGeneration int64              `json:"observedGeneration"`
+	Phase              string             `json:"phase"`
+	ProgressSummary    string             `json:"progressSummary"`
+	WaitingFor         string             `json:"waitingFor"`
+	NextStep           string             `json:"nextStep"`
+	Conditions         []metav1.Condition `json:"conditions"`
+	Run                struct {
+		Trigger string `json:"trigger"`
+		ID      string `json:"id"`
+	} `json:"run"`
+	Authorities []struct {
+		Name    string      `json:"name"`
+		Current Certificate `json:"current"`
+		Next    Certificate `json:"next"`
+	} `json:"authorities"`
+	Progress           []Progress `json:"progress"`
+	Blockers           []Blocker  `json:"blockers"`
+	AcceptedStragglers []string   `json:"acceptedStragglers"`
+	History            []struct {
+		Trigger string `json:"trigger"`
+		Result  string `json:"result"`
+	} `json:"history"`
+}
+
+// Certificate is how status tells of an authority.
+type Certificate struct {
+	Fingerprint string    `json:"fingerprint"`
+	Subject     string    `json:"subject"`
+	NotAfter    time.Time `json:"notAfter"`
+}
+
+// Version is one version of the resource.
+type Version struct {
+	At              time.Time
+	ResourceVersion string
+	Generation      int64
+	Trigger         string // spec.trigger
+	Status          Status
+	Raw             string // status as it was sent, in JSON
+}
+
+func readVersion(object *unstructured.Unstructured) (Version, error) {
+	v := Version{At: time.Now(), ResourceVersion: object.GetResourceVersion(), Generation: object.GetGeneration()}
+	v.Trigger, _, _ = unstructured.NestedString(object.Object, "spec", "trigger")
+	status, _, err := unstructured.NestedMap(object.Object, "status")
+	if err != nil {
+		return v, err
+	}
+	raw, err := json.Marshal(status)
+	if err != nil {
+		return v, err
+	}
+	v.Raw = string(raw)
+	return v, runtime.DefaultUnstructuredConverter.FromUnstructured(status, &v.Status)
+}
+
+// Condition gives the condition of a type, or nil.
+func (s *Status) Condition(kind string) *metav1.Condition {
+	for i := range s.Conditions {
+		if s.Conditions[i].Type == kind {
+			return &s.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// Is reports whether a condition is there and True.
+func (s *Status) Is(kind string) bool {
+	c := s.Condition(kind)
+	return c != nil && c.Status == metav1.ConditionTrue
+}
+
+// Done reports whether the run with that trigger is complete by the word of status.
+func (v *Version) Done(trigger string) bool {
+	return v.Status.Phase == "Completed" && v.Status.Run.Trigger == trigger && v.Status.Is("Ready") && v.Status.ObservedGeneration == v.Generation
+}
+
+// WaitsFor reports whether status names the thing among what the run waits for.
+func (s *Status) WaitsFor(name string) bool {
+	for _, p := range s.Progress {
+		for _, waiting := range p.WaitingFor {
+			if names(waiting, name) {
+				return true
+			}
+		}
+	}
+	for _, b := range s.Blockers {
+		if names(b.Object, name) || names(b.Message, name) {
+			return true
+		}
+	}
+	return names(s.WaitingFor, name)
+}
+
+// names reports whether text holds the name as a whole word: Pod/a/b is not in Pod/a/bc.
+func names(text, name string) bool {
+	for rest := text; ; {
+		i := strings.Index(rest, name)
+		if i < 0 {
+			return false
+		}
+		rest = rest[i+len(name):]
+		if rest == "" || !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-.", rune(rest[0])) || rest[0] == '.' && (len(rest) == 1 || rest[1] == ' ') {
+			return true
+		}
+	}
+}
+
+// Tell says where the run stands, in one line.
+func (s *Status) Tell() string {
+	var list []string
+	for _, c := range s.Conditions {
+		list = append(list, fmt.Sprintf("%s=%s(%s)", c.Type, c.Status, c.Reason))
+	}
+	return fmt.Sprintf("phase %s, %s; waiting for %q; %s", s.Phase, s.ProgressSummary, s.WaitingFor, strings.Join(list, " "))
+}
