@@ -13,14 +13,19 @@ network_install() {
 	done <<<"$nodes"
 }
 
-# network_nodes NAME : a line for each node with its name and its pods' subnet. The controller-manager
-# gives a new node its subnet in a moment.
+# network_nodes NAME : a line for each node with its name and its pods' subnet. A node that has just
+# joined registers itself, and is given its subnet, a moment later.
 network_nodes() {
-	local deadline=$((SECONDS + 60)) nodes
-	until nodes=$(kubectl_in "$1" get nodes --output json |
-		jq -er '.items[] | "\(.metadata.name) \(.spec.podCIDR // error("none yet"))"' 2>/dev/null); do
-		((SECONDS < deadline)) || die "$1: a node has no podCIDR"
+	local deadline=$((SECONDS + 60)) expected nodes
+	expected=$(cluster_nodes "$1" | wc -l)
+	until nodes=$(kubectl_in "$1" get nodes --output json 2>/dev/null | network_subnets) &&
+		[[ $(wc -l <<<"$nodes") == "$expected" ]]; do
+		((SECONDS < deadline)) || die "$1: of $expected nodes, these have registered and got a podCIDR: ${nodes:-none}"
 		sleep 0.2
 	done
 	echo "$nodes"
+}
+
+network_subnets() {
+	jq -r '.items[] | select(.spec.podCIDR) | "\(.metadata.name) \(.spec.podCIDR)"'
 }
