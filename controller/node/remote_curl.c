@@ -126,7 +126,8 @@ static bool add_node(void *context, const struct json *node)
 	return names->n < ABSORB_NODES_MAX;
 }
 
-/* An upgrade request is never put on a pooled connection: the API server dials the kubelet for it. The kubelet answers plainly. */
+/* An upgrade request is never put on a pooled connection: the API server dials the kubelet for it. The kubelet answers plainly, and the
+ * API server then says 500, "invalid upgrade response: status code 200" (apimachinery util/proxy/upgradeaware.go): it got through. */
 static bool dial_kubelet(struct http_pool *pool, const char *server, const char *node)
 {
 	static const char *const HEADERS[] = { "Connection: Upgrade", "Upgrade: certrotation" };
@@ -135,7 +136,7 @@ static bool dial_kubelet(struct http_pool *pool, const char *server, const char 
 					.timeout_ms = LOCAL_TIMEOUT_MS, .max_body = 65536 };
 	struct http_response r cleanup(http_response_release) = { 0 };
 	struct err e;
-	return http_do(pool, &q, &r, &e).ok && r.status > 0 && r.status < 500;
+	return http_do(pool, &q, &r, &e).ok && strstr(buf_str(&r.body), "status code 200") != NULL;
 }
 
 /* Until a dial has failed and one after it has not (absorbed by us), or none has failed for longer than the old pair is kept. */
