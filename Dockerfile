@@ -12,21 +12,15 @@ RUN make -j"$(nproc)" NICE= VERSION="$VERSION" build \
     && install -D --strip --target-directory=/out/usr/bin \
          build/release/certrotation-controller build/release/certrotation-node
 
-# The shared libraries that the two programs load, and libwebsockets' event loop, which it loads by name.
-RUN cd / && triplet=$(gcc -print-multiarch) \
-    && plugin=$(find "/usr/lib/$triplet" -name 'libwebsockets-evlib_uv.so' | head -n 1) \
-    && mkdir -p "/out/usr/lib/$triplet" /out/usr/lib64 \
-    && ln -s usr/lib /out/lib && ln -s usr/lib64 /out/lib64 \
-    && ldd /out/usr/bin/* "$plugin" \
-         | sed -n 's|^\t\(.* => \)\?\(/[^ ]*\) (0x.*|\2|p' | sort -u > /tmp/libraries \
-    && test "$(grep -c . /tmp/libraries)" -gt 3 && ! ldd /out/usr/bin/* | grep 'not found' \
+# The shared libraries that the two programs load, under the names that they ask for.
+RUN cd / && mkdir -p /out/usr/lib /out/usr/lib64 && ln -s usr/lib /out/lib && ln -s usr/lib64 /out/lib64 \
+    && ldd /out/usr/bin/* | sed -n 's|^\t\(.* => \)\?\(/[^ ]*\) (0x.*|\2|p' | sort -u > /tmp/libraries \
+    && test -s /tmp/libraries && ! ldd /out/usr/bin/* | grep 'not found' \
     && while read -r library; do install -D -m 755 "$(realpath "$library")" "/out/usr$(echo "$library" | sed 's|^/usr||')"; done \
-         < /tmp/libraries \
-    && install -D -m 644 "$plugin" "/out$plugin"
+         < /tmp/libraries
 
 # Whose libraries these are: licences, and package records where scanners look for them. Users, and how names are resolved.
 RUN xargs -n 1 realpath < /tmp/libraries | xargs dpkg-query --search | sed 's/:.*//' | sort -u > /tmp/packages \
-    && echo libwebsockets-evlib-uv >> /tmp/packages \
     && mkdir -p /out/var/lib/dpkg/status.d /tmp/debs && cd /tmp/debs \
     && apt-get -qq update && apt-get -qq -o APT::Sandbox::User=root download $(cat /tmp/packages) && rm -rf /var/lib/apt/lists/* \
     && for deb in *.deb; do dpkg-deb --fsys-tarfile "$deb" | tar -x -C /tmp/debs ./usr/share/doc; done \
