@@ -3,10 +3,11 @@
  *
  * Invariants
  * - One document; aliases, anchors and tags beyond the core schema are ERR_INPUT; depth at most 64, 65,536 nodes, 4 MiB.
- * - Nodes are borrowed from their document.
+ * - Names are unique in their mapping, and scalars; the text is UTF-8 without zero bytes; else ERR_INPUT.
+ * - Nodes are borrowed from their document. A document's memory is overwritten when it is freed.
  */
-#ifndef YAML_H
-#define YAML_H
+#ifndef CORE_YAML_H
+#define CORE_YAML_H
 
 #include "buf.h"
 
@@ -31,8 +32,10 @@ const char *yaml_text(const struct yaml *y);
 const struct yaml_node *yaml_at(const struct yaml_node *n, ...) __attribute__((sentinel));
 const struct yaml_node *yaml_get(const struct yaml_node *mapping, const char *key);
 const char *yaml_str(const struct yaml_node *scalar); /* NULL when it is not a scalar */
+/* NOLINTBEGIN(bugprone-macro-parentheses): item is declared here */
 #define yaml_each(item, parent) \
 	for (const struct yaml_node *item = (parent) ? (parent)->first : NULL; item; item = item->next)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* A change of one scalar: collected, then applied to the text at once. */
 struct yaml_edit {
@@ -43,12 +46,15 @@ struct yaml_edits {
 	struct yaml_edit *items;
 	size_t n, size;
 };
-/* The scalar's new value; quoted only where plain style would change its meaning. */
+/* The scalar's new value. Quotes that are there stay; a plain value stays plain unless that would change the kind of its
+ * meaning (false may become true, but a string gets quotes to become "true"). The same value: no edit. */
 void yaml_edit_scalar(struct yaml_edits *edits, const struct yaml_node *scalar, const char *value);
-/* Adds a member `key: value` after the last member of a block mapping; or an item after the last of a block sequence. */
+/* Adds a member `key: value` after the last member of a block mapping; or (key NULL) an item after the last of a block
+ * sequence. The value is plain YAML: true is a boolean. ERR_INPUT where the parent is empty, in [] or {}, or no collection;
+ * ERR_CONFLICT where the name is there. */
 result yaml_edit_add(struct yaml_edits *edits, const struct yaml *y, const struct yaml_node *parent, const char *key,
 		     const char *value, struct err *e) MUST_CHECK;
-/* The text with all edits applied. ERR_INPUT when two overlap. */
+/* The text with all edits applied, appended. ERR_INPUT when two overlap, or the result were not YAML any more. */
 result yaml_apply(const struct yaml *y, const struct yaml_edits *edits, struct buf *ret, struct err *e) MUST_CHECK;
 void yaml_edits_release(struct yaml_edits *edits);
 
