@@ -1,7 +1,8 @@
 # Certificate rotation for Kubernetes. `make help` says what there is.
 #
 # Include paths are the rule about who may know whom: a folder compiles with the paths of INC_<folder> and no others,
-# so an include that goes the wrong way does not compile. Files that do not exist yet are simply not built.
+# so an include that goes the wrong way does not compile. (-iquote, not -I, for a library's <yaml.h> is not ours.)
+# Files that do not exist yet are simply not built.
 
 ifeq ($(origin CC),default)
 CC := gcc
@@ -29,15 +30,16 @@ DIR_node      := controller/node
 
 # contract.h is all that the controller may see of the node program.
 CONTRACT := build/include/contract.h
-INC_ALL  := -Ipkg/core -Ipkg/kube -Icontroller/rotation -Icontroller/consumers -Icontroller/engine -Ibuild/include
-INC_pkg/core             := -Ipkg/core
-INC_pkg/kube             := -Ipkg/core -Ipkg/kube
-INC_controller/rotation  := -Ipkg/core -Icontroller/rotation
-INC_controller/node      := -Ipkg/core -Ipkg/kube -Icontroller/rotation -Icontroller/node
+may_see = $(addprefix -iquote ,$(1))
+INC_ALL  := $(call may_see,pkg/core pkg/kube controller/rotation controller/consumers controller/engine build/include)
+INC_pkg/core             := $(call may_see,pkg/core)
+INC_pkg/kube             := $(call may_see,pkg/core pkg/kube)
+INC_controller/rotation  := $(call may_see,pkg/core controller/rotation)
+INC_controller/node      := $(call may_see,pkg/core pkg/kube controller/rotation controller/node)
 INC_controller/consumers := $(INC_ALL)
 INC_controller/engine    := $(INC_ALL)
 INC_controller           := $(INC_ALL)
-INC_tests/unit           := $(INC_ALL) -Icontroller/node -Itests/unit
+INC_tests/unit           := $(INC_ALL) $(call may_see,controller/node tests/unit)
 
 # Two ways to do the same; a program has one of each pair.
 NODE_LINKED := controller/node/remote_curl.c controller/node/service_dbus.c
@@ -202,11 +204,13 @@ endef
 $(foreach d,$(FOLDERS),$(eval $(call tidy,$(d))))
 check-tidy: $(patsubst %.c,build/check/tidy/%.ok,$(SRC_ALL))
 
+# varFuncNullUB: POSIX and gcc define NULL as a pointer, and __attribute__((sentinel)) is checked by gcc.
 define cppcheck
 build/check/cppcheck/$(1)/%.ok: $(1)/%.c build/check/obj/$(1)/%.o
 	@mkdir -p $$(@D)
 	$$(NICE) cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
-		--suppress=missingIncludeSystem -D_POSIX_C_SOURCE=200809L $$(INC_$(1)) $$<
+		--suppress=missingIncludeSystem --suppress=varFuncNullUB -D_POSIX_C_SOURCE=200809L \
+		$$(subst -iquote ,-I,$$(INC_$(1))) $$<
 	@touch $$@
 endef
 $(foreach d,$(FOLDERS),$(eval $(call cppcheck,$(d))))
