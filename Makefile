@@ -144,6 +144,8 @@ build/release/certrotation-node-static: $(call objs,release,$(wildcard controlle
 		$(wildcard controller/rotation/facet.c pkg/kube/kubeconfig.c)) build/release/libcore.a
 	$(NICE) $(CC) $(FLAGS_release) -static -o $@ $^ $(call pkg,$(LIBS_alone),--static --libs)
 
+include pkg/kube/rules.mk
+
 # --- Unit tests --------------------------------------------------------------------------------------------------------
 # Every tests/unit/test_*.c is one cmocka program. A line `/* LINK: kube rotation */` in it names the libraries it needs
 # besides core; other files in tests/unit are linked into all of them. All is built with ASan and UBSan.
