@@ -47,10 +47,10 @@ cluster_wait() {
 	kubectl_in "$1" --namespace kube-system rollout status daemonset/kube-proxy --timeout=120s >&2
 }
 
-# cluster_nodes NAME : the names of its Kubernetes nodes, the load balancer left out.
+# cluster_nodes NAME [ROLE] : the names of its Kubernetes nodes, the load balancer left out.
 cluster_nodes() {
 	docker ps --filter "label=io.x-k8s.kind.cluster=$1" --format '{{.Names}} {{.Label "io.x-k8s.kind.role"}}' |
-		awk '$2 == "control-plane" || $2 == "worker" {print $1}'
+		awk -v role="${2:-}" '($2 == "control-plane" || $2 == "worker") && (role == "" || $2 == role) {print $1}' | sort
 }
 
 # cluster_delete NAME : its containers with their volumes, whatever state they are in.

@@ -27,7 +27,7 @@ components_build() {
 		ln -s kubernetes "$context/links/$name/$name"
 	done
 	for name in "${COMPONENTS[@]}"; do
-		docker_build --quiet --target "$name" --tag "certrotation/$name:$1" "$context"
+		docker_build --quiet --target "$name" --tag "certrotation-node/$name:$1" "$context"
 	done
 	rm -rf "$context"
 }

@@ -24,6 +24,12 @@ node_image_build() {
 	logged node-base "building the node's base: about a minute" node_base_build "$key"
 	logged components "building the images of the components" components_build "$key"
 	logged node-image "building $image" node_image_commit "$image" "$key"
+	node_image_parts | { grep -v ":$key$" || true; } | xargs -r docker rmi >/dev/null
+}
+
+# node_image_parts : what node images were made from; only those of the newest stay.
+node_image_parts() {
+	docker images --filter 'reference=certrotation-node/*' --format '{{.Repository}}:{{.Tag}}'
 }
 
 # kind's entrypoint, units and settings come with its Go module.
@@ -35,7 +41,7 @@ node_base_build() {
 	cp -r --no-preserve=mode "$kind/images/base/files" "$context/kind"
 	cp "$CLUSTER_DIR/node/Dockerfile" "$context"
 	docker_build --build-arg "PAUSE_IMAGE=$(component_images | grep /pause:)" \
-		--tag "certrotation/node-base:$1" "$context"
+		--tag "certrotation-node/base:$1" "$context"
 	discard "$context"
 }
 
@@ -46,15 +52,16 @@ component_images() {
 
 # node_image_commit IMAGE KEY : adds Kubernetes and the components' images to a running base.
 node_image_commit() {
-	local image=$1 key=$2 id tags
-	tags=("${COMPONENTS[@]/#/certrotation\/}")
-	id=$(docker run --detach --entrypoint sleep "certrotation/node-base:$key" infinity)
-	# shellcheck disable=SC2064 # expanded now: the function is gone when it runs
-	trap "docker rm --force --volumes $id >/dev/null" EXIT
-	docker cp --follow-link "$CACHE/bin/kubernetes" "$id:/usr/bin/kubernetes"
-	docker cp "$CLUSTER_DIR/node/import" "$id:/kind/import"
+	local image=$1 key=$2 stage=certrotation-node-stage tags
+	tags=("${COMPONENTS[@]/#/certrotation-node\/}")
+	# An interrupted run may have left one.
+	docker rm --force --volumes "$stage" >/dev/null 2>&1 || true
+	docker run --detach --name "$stage" --entrypoint sleep "certrotation-node/base:$key" infinity
+	docker cp --follow-link "$CACHE/bin/kubernetes" "$stage:/usr/bin/kubernetes"
+	docker cp "$CLUSTER_DIR/node/import" "$stage:/kind/import"
 	docker save "${tags[@]/%/:$key}" |
-		docker exec --interactive "$id" bash /kind/import "$KUBERNETES_VERSION" "$key"
+		docker exec --interactive "$stage" bash /kind/import "$KUBERNETES_VERSION" "$key"
 	docker commit --change 'ENTRYPOINT ["/usr/local/bin/entrypoint", "/sbin/init"]' \
-		--change "LABEL certrotation.key=$key" "$id" "$image"
+		--change "LABEL certrotation.key=$key" "$stage" "$image"
+	docker rm --force --volumes "$stage"
 }
