@@ -18,7 +18,8 @@ MAKEFLAGS += --no-builtin-rules --output-sync=target
 
 # --- Folders and who may include whom ----------------------------------------------------------------------------------
 
-FOLDERS := pkg/core pkg/kube controller/rotation controller/consumers controller/engine controller/node controller
+FOLDERS := pkg/core pkg/kube controller/rotation controller/consumers controller/engine controller/node controller/node/standalone \
+	controller
 LIBRARIES := core kube rotation consumers engine node
 
 DIR_core      := pkg/core
@@ -77,7 +78,6 @@ FLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 
 LIBS_controller := libcurl libcjson openssl libwebsockets libuv yaml-0.1
 LIBS_node       := libcurl libcjson openssl yaml-0.1 libsystemd
-LIBS_alone      := libcrypto libcjson yaml-0.1
 LIBS_tests      := cmocka libcurl libcjson openssl libwebsockets libuv yaml-0.1 libsystemd
 pkg = $(shell pkg-config $(2) $(1))
 # Only cJSON's and the likes' include folders matter here; Debian has them all in /usr/include.
@@ -139,10 +139,27 @@ build/release/certrotation-node: $(call objs,release,$(wildcard controller/node/
 		$(wildcard controller/rotation/facet.c) $(NODE_KUBE)) build/release/libcore.a
 	$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ $(call pkg,$(LIBS_node),--libs)
 
-node-static: build/release/certrotation-node-static ## the node program without shared libraries
-build/release/certrotation-node-static: $(call objs,release,$(wildcard controller/node/main.c) $(SRC_alone) \
+# For a node whose API server is down: one file that needs nothing of the node's but a kernel. Debian ships libcrypto and
+# libyaml as archives, but cJSON only as a shared library; see controller/node/standalone/launch.c for what that means.
+node-static: build/release/certrotation-node-static ## the node program in one file that runs on any distribution
+ALONE := build/release/standalone
+$(ALONE)/certrotation-node: $(call objs,release,$(wildcard controller/node/main.c) $(SRC_alone) \
 		$(wildcard controller/rotation/facet.c pkg/kube/kubeconfig.c)) build/release/libcore.a
-	$(NICE) $(CC) $(FLAGS_release) -static -o $@ $^ $(call pkg,$(LIBS_alone),--static --libs)
+	@mkdir -p $(@D)
+	$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ -Wl,-Bstatic -lcrypto -lyaml -Wl,-Bdynamic -lcjson
+	strip $@
+# The loader first, the program last: as launch.c expects them.
+$(ALONE)/parts.S: $(ALONE)/certrotation-node
+	@ldd $< | sed -n 's|^.* => \(/.*\) (0x.*|\1|p' >$(ALONE)/libraries && test -s $(ALONE)/libraries
+	@! ldd $< | grep 'not found'
+	@files="$$(ldd $< | sed -n 's|^[[:space:]]*\(/.*\) (0x.*|\1|p') $$(cat $(ALONE)/libraries) $<"; \
+	{ echo '.section .note.GNU-stack,"",%progbits'; i=0; for f in $$files; do i=$$((i + 1)); \
+		echo ".section .rodata"; echo ".balign 16"; echo "start_$$i: .incbin \"$$f\""; echo "end_$$i:"; done; \
+	echo ".section .data.rel.ro,\"aw\""; echo ".balign 8"; echo ".global parts"; echo "parts:"; \
+	for n in $$(seq $$i); do echo ".quad start_$$n, end_$$n"; done; echo ".quad 0, 0"; } >$@
+build/release/certrotation-node-static: build/release/obj/controller/node/standalone/launch.o $(ALONE)/parts.S
+	$(NICE) $(CC) $(FLAGS_release) -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -o $@ $^
+	@$@ --version >/dev/null
 
 include pkg/kube/rules.mk
 
