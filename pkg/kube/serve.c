@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #define HEADERS_MAX 8192  /* of a request, with its line */
-#define HEADER_POOL 16    /* requests being read at a time */
 #define ANSWER_HEADERS_MAX 1536
 #define CHUNK 4096
 #define READ_TIMEOUT_S 10
@@ -493,7 +492,8 @@ static bool listen_by_lws(struct server *s, const char *address, int port, bool 
 			   LWS_SERVER_OPTION_FAIL_UPON_UNABLE_TO_BIND |
 			   (v4 ? LWS_SERVER_OPTION_DISABLE_IPV6 : LWS_SERVER_OPTION_IPV6_V6ONLY_MODIFY),
 		.max_http_header_data = HEADERS_MAX,
-		.max_http_header_pool = HEADER_POOL,
+		/* Made when needed; fewer than connections would let a few slow ones keep all others waiting. */
+		.max_http_header_pool = SERVER_MAX_CONNECTIONS,
 		.fd_limit_per_thread = SERVER_MAX_CONNECTIONS + 4, /* and the listening socket, the wake-up, … */
 		.pt_serv_buf_size = CHUNK,
 		.timeout_secs = READ_TIMEOUT_S,
