@@ -56,10 +56,24 @@ static result find_named(const struct yaml_node *root, const char *list, const c
 	return err_set(e, ERR_INPUT, "%s has no \"%s\"", list, name);
 }
 
+/* cluster-info's form (kubeadm's discovery): one cluster, no contexts, no users. */
+static bool lone_cluster(const struct yaml_node *root, struct current *ret)
+{
+	const struct yaml_node *clusters = yaml_get(root, "clusters"), *users = yaml_get(root, "users");
+	const struct yaml_node *entry = clusters ? clusters->first : NULL;
+	const struct yaml_node *cluster = yaml_get(entry, "cluster");
+	if (!cluster || cluster->kind != YAML_MAPPING || entry->next || (users && users->first))
+		return false;
+	*ret = (struct current){ .context_name = "", .cluster_name = "", .user_name = "", .cluster = cluster };
+	return true;
+}
+
 static result find_current(const struct yaml *y, struct current *ret, struct err *e)
 {
 	const struct yaml_node *root = yaml_root(y), *context = NULL;
 	struct current c = { .context_name = text_at(root, "current-context") };
+	if (!c.context_name && lone_cluster(root, ret))
+		return OK;
 	if (!c.context_name)
 		return err_set(e, ERR_INPUT, "current-context is not set");
 	TRY(find_named(root, "contexts", "context", c.context_name, &context, e));

@@ -21,7 +21,8 @@ struct kubeconfig {
 	const char *unsupported;
 };
 void kubeconfig_release(struct kubeconfig *c);
-/* root: prefix for file references ("" normally; "/host" in a Pod). ERR_INPUT with the field: no current context, no user or
+/* Without a current context, one cluster and no users: that cluster (the form of ConfigMap kube-public/cluster-info).
+ * root: prefix for file references ("" normally; "/host" in a Pod). ERR_INPUT with the field: no current context, no user or
  * cluster of that name, data that is not base64, data and file both given, half a client certificate, a relative file reference
  * (kubeconfig_load knows the folder). A referenced file that can't be read is an error, never "none". */
 result kubeconfig_parse(const char *text, size_t len, const char *root, struct kubeconfig *ret, struct err *e) MUST_CHECK;
