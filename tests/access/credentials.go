@@ -17,6 +17,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 )
 
 // PEM encodes a certificate.
@@ -99,4 +102,27 @@ func Token(ctx context.Context, client kubernetes.Interface, namespace, name str
 		return "", fmt.Errorf("token of %s/%s: %w", namespace, name, err)
 	}
 	return answer.Status.Token, nil
+}
+
+// ClientCertificatePEM is ClientCertificate for who needs files: certificate and key as PEM.
+func ClientCertificatePEM(ctx context.Context, client kubernetes.Interface, name, group string) (certificate, key []byte, err error) {
+	pair, err := ClientCertificate(ctx, client, pkix.Name{CommonName: name, Organization: []string{group}}, 24*time.Hour)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	return PEM(pair.Leaf), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// WriteKubeconfig writes a kubeconfig that holds everything itself.
+func WriteKubeconfig(file string, config *rest.Config) error {
+	out := clientcmdapi.NewConfig()
+	out.Clusters["cluster"] = &clientcmdapi.Cluster{Server: config.Host, CertificateAuthorityData: config.CAData}
+	out.AuthInfos["user"] = &clientcmdapi.AuthInfo{ClientCertificateData: config.CertData, ClientKeyData: config.KeyData, Token: config.BearerToken}
+	out.Contexts["test"] = &clientcmdapi.Context{Cluster: "cluster", AuthInfo: "user"}
+	out.CurrentContext = "test"
+	return clientcmd.WriteToFile(*out, file)
 }

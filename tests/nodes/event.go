@@ -43,7 +43,7 @@ type Event struct {
 	PodUID    string    `json:"podUID,omitempty"`
 	Container string    `json:"container,omitempty"` // or the program's name
 	PID       int       `json:"pid,omitempty"`
-	Started   time.Time `json:"started,omitzero"` // of the process
+	Started   time.Time `json:"started,omitzero"`  // of the process
 	Already   bool      `json:"already,omitempty"` // it was there when the observer began
 
 	// Files and servers.

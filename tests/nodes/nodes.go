@@ -100,9 +100,9 @@ func (n Node) Kill(ctx context.Context, container, signal string) error {
 	return err
 }
 
-// Swap puts other's content in file's place for a while ("500ms").
-func (n Node) Swap(ctx context.Context, file, other, duration string) error {
-	_, err := n.Run(ctx, program, "swap", file, other, duration)
+// Swap exchanges the content of two files; the first one's by a rename. Done twice, all is as before.
+func (n Node) Swap(ctx context.Context, file, other string) error {
+	_, err := n.Run(ctx, program, "swap", file, other)
 	return err
 }
 
@@ -110,4 +110,10 @@ func (n Node) Swap(ctx context.Context, file, other, duration string) error {
 func (n Node) Invocation(ctx context.Context, unit string) (string, error) {
 	out, err := n.Run(ctx, "systemctl", "show", "-p", "InvocationID", "--value", unit)
 	return strings.TrimSpace(string(out)), err
+}
+
+// Write puts a file on the node.
+func (n Node) Write(ctx context.Context, path string, content []byte) error {
+	_, err := run(ctx, content, "docker", "exec", "-i", n.Name, "sh", "-c", `cat > "$0"`, path)
+	return err
 }

@@ -28,7 +28,7 @@ func Restarts(events []Event, from, to time.Time) []Restart {
 		}
 		r := Restart{At: e.At, Node: e.Node, Namespace: e.Namespace, Pod: e.Pod, PodUID: e.PodUID, Component: e.Container, ID: e.ID}
 		if e.What == ProcessStarted {
-			r.ID = fmt.Sprintf("pid %d started %s", e.PID, e.Started.UTC().Format("15:04:05.00"))
+			r.ID = fmt.Sprintf("pid %d of %s", e.PID, e.Started.UTC().Format("15:04:05.00"))
 		}
 		list = append(list, r)
 	}

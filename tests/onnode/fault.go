@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 )
 
 var signals = map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM, "STOP": syscall.SIGSTOP, "CONT": syscall.SIGCONT}
@@ -25,12 +24,8 @@ func kill(id string, name []string) error {
 	return syscall.Kill(c.PID, signal)
 }
 
-// swap replaces a file for a while, to provoke what an observer must notice.
-func swap(file, other, duration string) error {
-	length, err := time.ParseDuration(duration)
-	if err != nil {
-		return err
-	}
+// swap exchanges the content of two files, FILE's by a rename; done twice, all is as before.
+func swap(file, other string) error {
 	original, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -43,16 +38,11 @@ func swap(file, other, duration string) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(file, replacement, info.Mode().Perm()); err != nil {
+	if err := os.WriteFile(other, original, info.Mode().Perm()); err != nil {
 		return err
 	}
-	time.Sleep(length)
-	return replace(file, original, info.Mode().Perm())
-}
-
-func replace(file string, content []byte, mode os.FileMode) error {
 	beside := filepath.Join(filepath.Dir(file), ".swap-"+filepath.Base(file))
-	if err := os.WriteFile(beside, content, mode); err != nil {
+	if err := os.WriteFile(beside, replacement, info.Mode().Perm()); err != nil {
 		return err
 	}
 	return os.Rename(beside, file)

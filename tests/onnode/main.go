@@ -3,8 +3,7 @@
 //	onnode snapshot          every file of interest with its certificates (../snapshot)
 //	onnode follow            one event per line, until standard input ends (../nodes/event.go)
 //	onnode kill ID [SIGNAL]  signal the first process of a container; SIGKILL if none is named
-//	onnode swap FILE OTHER DURATION
-//	                         put OTHER's content in FILE's place for a while, by renames, then the old back
+//	onnode swap FILE OTHER   exchange the content of two files; FILE's by a rename
 package main
 
 import (
@@ -30,10 +29,10 @@ func command(args []string) error {
 		return follow()
 	case len(args) >= 2 && args[0] == "kill":
 		return kill(args[1], args[2:])
-	case len(args) == 4 && args[0] == "swap":
-		return swap(args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "swap":
+		return swap(args[1], args[2])
 	}
-	return fmt.Errorf("usage: onnode snapshot [ROOT…] | follow | kill ID [SIGNAL] | swap FILE OTHER DURATION")
+	return fmt.Errorf("usage: onnode snapshot [ROOT…] | follow | kill ID [SIGNAL] | swap FILE OTHER")
 }
 
 func printSnapshot(roots []string) error {

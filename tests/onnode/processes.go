@@ -31,8 +31,8 @@ var bootTime = sync.OnceValues(func() (time.Time, error) {
 	return time.Time{}, fmt.Errorf("/proc/stat has no btime")
 })
 
-// stat gives the fields of /proc/PID/stat from the third on (proc(5)); [19] is the start time, [11] and
-// [12] are processor time.
+// stat gives the fields of /proc/PID/stat from the third on (proc(5)); [1] is the parent, [11] and [12] are
+// processor time, [19] is the start time.
 func stat(pid int) ([]string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -60,8 +60,9 @@ func startTime(pid int) (time.Time, error) {
 	return boot.Add(time.Duration(since) * time.Second / ticks), err
 }
 
-// processes finds those whose name is comm, with their start times.
-func processes(comm string) (map[int]time.Time, error) {
+// services finds systemd's own children whose name is comm, with their start times. (Between fork and exec
+// a child of the service has its name too, but another parent.)
+func services(comm string) (map[int]time.Time, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -76,6 +77,9 @@ func processes(comm string) (map[int]time.Time, error) {
 		if err != nil || strings.TrimSpace(string(name)) != comm {
 			continue // gone, or another
 		}
+		if fields, err := stat(pid); err != nil || fields[1] != "1" {
+			continue
+		}
 		if started, err := startTime(pid); err == nil {
 			found[pid] = started
 		}
@@ -83,13 +87,13 @@ func processes(comm string) (map[int]time.Time, error) {
 	return found, nil
 }
 
-// followProcess tells of each process of that name. The kubelet forks nothing that keeps its name, and
-// systemd takes far longer to start it again than we take to look.
+// followProcess tells of each process of that name. systemd takes longer to start a service again than we
+// take to look.
 func followProcess(t *teller, comm string, ready func()) error {
 	known := map[int]time.Time{}
 	first := true
 	return every(100*time.Millisecond, ready, func() error {
-		now, err := processes(comm)
+		now, err := services(comm)
 		if err != nil {
 			return err
 		}

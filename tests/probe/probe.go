@@ -14,7 +14,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -88,23 +87,17 @@ const (
 
 // Attempt is one probe and its result.
 type Attempt struct {
-	Cell    Cell
-	Started time.Time
-	Took    time.Duration
-	Kind    Kind
-	Error   string
-	Server  string // address, and issuer and fingerprint of the certificate that it presented
-	Phase   string // of the rotation, when the attempt ended
+	Cell    Cell          `json:"cell"`
+	Started time.Time     `json:"started"`
+	Took    time.Duration `json:"tookNanos"`
+	Kind    Kind          `json:"kind"`
+	Error   string        `json:"error"`
+	Server  string        `json:"server"` // address, and issuer and fingerprint of the certificate that it presented
+	Phase   string        `json:"phase"`  // of the rotation, when the attempt ended
 }
 
 // Ended is when the result was known.
 func (a *Attempt) Ended() time.Time { return a.Started.Add(a.Took) }
-
-// MarshalJSON writes times and durations for readers.
-func (a Attempt) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string]any{"cell": a.Cell.String(), "started": a.Started, "tookMillis": millis(a.Took),
-		"kind": a.Kind, "error": a.Error, "server": a.Server, "phase": a.Phase})
-}
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
@@ -131,7 +124,9 @@ func ask(ctx context.Context, r request) (chain []*x509.Certificate, err error) 
 	host, _, _ := net.SplitHostPort(r.address)
 	config := &tls.Config{RootCAs: r.roots, ServerName: host, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	if r.certificate != nil {
-		config.Certificates = []tls.Certificate{*r.certificate}
+		// As client-go does: sent always. Go's own choice would send none to a server that does not name its
+		// issuer, and be nobody (403) where it should be refused (401).
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return r.certificate, nil }
 	}
 	conn := tls.Client(raw, config)
 	if err := conn.HandshakeContext(ctx); err != nil {

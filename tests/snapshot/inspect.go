@@ -186,7 +186,9 @@ type Authority struct{ certificate *x509.Certificate }
 func Of(c *x509.Certificate) Authority { return Authority{c} }
 
 // Trusts reports whether whoever trusts c trusts the authority: c holds its key.
-func (a Authority) Trusts(c *Certificate) bool { return c.CA && c.PublicKey == PublicKey(a.certificate) }
+func (a Authority) Trusts(c *Certificate) bool {
+	return c.CA && c.PublicKey == PublicKey(a.certificate)
+}
 
 // Issued reports whether the authority's key signed c; it checks the signature, not the name.
 func (a Authority) Issued(c *Certificate) bool {

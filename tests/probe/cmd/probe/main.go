@@ -96,7 +96,9 @@ func work(ctx context.Context, cluster *fixture.Cluster, keys *probe.Keyring, ph
 	}
 	watch := probe.HoldWatch(ctx, cluster.Live.Fresh, fixture.Namespace)
 	sessions := &probe.Sessions{Config: cluster.Live.Fresh, LogsRate: o.logs, ExecRate: o.exec, Phase: phase,
-		OnFailure: func(s probe.Session) { fmt.Printf("%s %s through %s: %s\n", s.Started.Format("15:04:05.000"), s.What, s.Node, s.Error) }}
+		OnFailure: func(s probe.Session) {
+			fmt.Printf("%s %s through %s: %s\n", s.Started.Format("15:04:05.000"), s.What, s.Node, s.Error)
+		}}
 	if o.logs+o.exec > 0 {
 		pods, err := cluster.SessionPods(ctx)
 		if err != nil {
