@@ -138,7 +138,7 @@ static void add_straggler(struct look *l, const struct json *pod, const char *wh
 					   deployment ? deployment : name);
 	s->pods++;
 	s->accepted = accepted(l->o->world, s->kind, namespace, s->name) || accepted(l->o->world, "Pod", namespace, pod_name);
-	if (!s->reason)
+	if (!s->reason && why)
 		s->reason = str_dup(why);
 }
 
