@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define API_PORT 6443
+#define KUBELET_PORT 10250
+
 struct seen_node {
 	char *name;
 	int64_t report_at_ms;
@@ -52,13 +55,20 @@ static enum seen verdict(long status, bool rejected)
 {
 	if (status == 401 || rejected)
 		return SEEN_NO;
-	return status ? SEEN_YES : SEEN_UNKNOWN;
+	return status == 403 ? SEEN_YES : SEEN_UNKNOWN;
+}
+
+/* A path that the server has and that nobody may read without rights: an unknown one is 404 on a kubelet, before it asks who we are. */
+static const char *path_of(int port)
+{
+	return port == KUBELET_PORT ? "/configz" : "/certrotation-probe";
 }
 
 static enum seen probe(struct observation *o, const char *address, int port, const char *certificate)
 {
 	bool v6 = strchr(address, ':') != NULL;
-	char *url cleanup(str_freep) = str_printf("https://%s%s%s:%d/certrotation-probe", v6 ? "[" : "", address, v6 ? "]" : "", port);
+	char *url cleanup(str_freep) = str_printf("https://%s%s%s:%d%s", v6 ? "[" : "", address, v6 ? "]" : "", port,
+					   path_of(port));
 	const struct http_identity id = { .client_cert_pem = certificate, .client_key_pem = o->credentials.probe_key, .insecure = true };
 	const struct http_request q = { .method = "GET", .url = url, .timeout_ms = 3000, .fresh_connection = true, .max_body = 65536 };
 	struct http_response r cleanup(http_response_release) = { 0 };
@@ -82,9 +92,9 @@ static void look_at_node(struct observation *o, struct node_state *n)
 	struct seen_node *s = recall(o->memory, n);
 	bool wanted = n->reported && n->address && n->levels[FACET_TRUST] >= TRUST_BOTH;
 	if (wanted && n->control_plane)
-		look(o, n->address, 6443, &s->api_new, &s->api_old);
+		look(o, n->address, API_PORT, &s->api_new, &s->api_old);
 	if (wanted)
-		look(o, n->address, 10250, &s->kubelet_new, &s->kubelet_old);
+		look(o, n->address, KUBELET_PORT, &s->kubelet_new, &s->kubelet_old);
 	n->api_accepts_new = s->api_new;
 	n->api_accepts_old = s->api_old;
 	n->kubelet_accepts_new = s->kubelet_new;

@@ -603,7 +603,7 @@ bool walk_node_done(size_t step, const struct node_state *n)
 	const struct step *s = &STEPS[step];
 	if (!in_scope(s, n->control_plane))
 		return true;
-	if (!n->reported || n->outdated || (s->proof && n->report_step < (int)step))
+	if (!n->reported || (s->proof && (n->outdated || n->report_step < (int)step)))
 		return false;
 	for (size_t k = 0; k < s->n_facets; k++)
 		if (!facet_reached(n->levels[s->facets[k].facet], s->facets[k].level))

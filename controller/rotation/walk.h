@@ -41,7 +41,8 @@ struct step {
 	enum pace pace;
 	struct { enum facet facet; int level; } facets[STEP_FACETS_MAX];
 	size_t n_facets;
-	bool proof;          /* node steps: a report that was asked for by this step or a later one */
+	bool proof;          /* node steps: a report that was asked for by this step or a later one, and that still counts: no container
+			      * of the control plane has started since. (Elsewhere a start can only raise levels: it reads newer files.) */
 	/* Cluster steps, and what a node step asks beyond its facets; NULL: nothing. True when it holds. */
 	bool (*holds)(const struct world *w, struct waits *ret);
 	void (*plan)(const struct world *w, int step, struct plan *ret);
