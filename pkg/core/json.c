@@ -3,9 +3,12 @@
 #include "json.h"
 
 #include <cjson/cJSON.h>
+#include <ctype.h>
+#include <inttypes.h>
 #include <malloc.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -66,6 +69,37 @@ struct json *json_copy(const struct json *j)
 	return copy ? out_mut(copy) : json_null();
 }
 
+/* --- Numbers --------------------------------------------------------------------------------- */
+
+static bool is_integer(double d)
+{
+	return d >= -9.2e18 && d <= 9.2e18 && !(d < (double)(int64_t)d) && !(d > (double)(int64_t)d);
+}
+
+/* cJSON prints 15 digits and takes them for enough when they are nearly so: 9007199254740991 loses its last digit, and
+ * 10^15 becomes 1e+15, which is no int64 for Go. Such a number is given its text here; it stays a number for json_int. */
+static void number_keep(cJSON *c)
+{
+	double d = c->valuedouble;
+	char text[32];
+	(void)snprintf(text, sizeof(text), "%1.15g", d);
+	double back = strtod(text, NULL);
+	bool exact = !(back < d) && !(back > d);
+	if (exact && !(is_integer(d) && strchr(text, 'e')))
+		return;
+	if (is_integer(d))
+		(void)snprintf(text, sizeof(text), "%" PRId64, (int64_t)d);
+	else if (!exact)
+		(void)snprintf(text, sizeof(text), "%1.17g", d);
+	c->type = cJSON_Raw;
+	c->valuestring = str_dup(text);
+}
+
+static bool is_number(const cJSON *c)
+{
+	return cJSON_IsNumber(c) || cJSON_IsRaw(c);
+}
+
 /* --- Parsing: what cJSON lets through and RFC 8259 does not ------------------------------------ */
 
 /* Length of the UTF-8 character at s (RFC 3629), 0 when it is none. */
@@ -85,10 +119,19 @@ static size_t utf8_len(const unsigned char *s, size_t left)
 	return overlong || surrogate || too_large ? 0 : len;
 }
 
-/* An escaped NUL would end the C string early: "admin\u0000x" must not read as "admin". */
-static bool is_escaped_nul(const char *text, size_t at, size_t len)
+/* "\u" and four hexadecimal digits, not all zero. cJSON takes "\u00zz" for a zero byte, and a zero byte, however it is
+ * written, would end the C string early: "admin\u0000x" must not read as "admin". */
+static bool is_sound_escape(const char *text, size_t at, size_t len)
 {
-	return len - at >= 6 && memcmp(text + at, "\\u0000", 6) == 0;
+	if (at + 1 >= len || text[at + 1] != 'u')
+		return true; /* the other escapes are cJSON's business */
+	bool zero = true;
+	for (size_t i = at + 2; i < at + 6; i++) {
+		if (i >= len || !isxdigit((unsigned char)text[i]))
+			return false;
+		zero = zero && text[i] == '0';
+	}
+	return !zero;
 }
 
 static result check_text(const char *text, size_t len, struct err *e)
@@ -100,8 +143,8 @@ static result check_text(const char *text, size_t len, struct err *e)
 			return err_set(e, ERR_INPUT, "JSON: not UTF-8 at byte %zu", at);
 		if (bytes[at] < 0x20 && bytes[at] != '\t' && bytes[at] != '\n' && bytes[at] != '\r')
 			return err_set(e, ERR_INPUT, "JSON: control character at byte %zu", at);
-		if (is_escaped_nul(text, at, len))
-			return err_set(e, ERR_INPUT, "JSON: a zero byte in a string at byte %zu", at);
+		if (text[at] == '\\' && !is_sound_escape(text, at, len))
+			return err_set(e, ERR_INPUT, "JSON: broken escape or zero byte in a string at byte %zu", at);
 		at += text[at] == '\\' && at + 1 < len && bytes[at + 1] < 0x80 ? 2 : n;
 	}
 	return OK;
@@ -130,7 +173,7 @@ static bool has_duplicates(const cJSON *object)
 }
 
 /* Recursion is bounded by DEPTH_MAX. */
-static result check_tree(const cJSON *c, int depth, struct err *e)
+static result check_tree(cJSON *c, int depth, struct err *e)
 {
 	if (depth > DEPTH_MAX)
 		return err_set(e, ERR_INPUT, "JSON: nested deeper than %d", DEPTH_MAX);
@@ -138,7 +181,9 @@ static result check_tree(const cJSON *c, int depth, struct err *e)
 		return err_set(e, ERR_INPUT, "JSON: a number is too large");
 	if (cJSON_IsObject(c) && has_duplicates(c))
 		return err_set(e, ERR_INPUT, "JSON: an object names a member twice");
-	for (const cJSON *child = c->child; child; child = child->next)
+	if (cJSON_IsNumber(c))
+		number_keep(c);
+	for (cJSON *child = c->child; child; child = child->next)
 		TRY(check_tree(child, depth + 1, e));
 	return OK;
 }
@@ -164,7 +209,7 @@ result json_parse(const char *text, size_t len, struct json **ret, struct err *e
 		return err_set(e, ERR_INPUT, "JSON: syntax error at byte %zu of %zu", at, len);
 	if (!only_blanks(text + at, text + len))
 		return err_set(e, ERR_INPUT, "JSON: more text after the document, at byte %zu", at);
-	TRY(check_tree(in(parsed), 0, e));
+	TRY(check_tree(in_mut(parsed), 0, e));
 	*ret = steal(&parsed);
 	return OK;
 }
@@ -215,11 +260,10 @@ const char *json_str_or(const struct json *j, const char *otherwise)
 
 int64_t json_int(const struct json *j, int64_t otherwise)
 {
-	if (!cJSON_IsNumber(in(j)))
+	if (!is_number(in(j)))
 		return otherwise;
 	double d = in(j)->valuedouble;
-	bool exact = d >= -INTEGER_MAX && d <= INTEGER_MAX && (double)(int64_t)d >= d &&
-		     (double)(int64_t)d <= d;
+	bool exact = is_integer(d) && d >= -INTEGER_MAX && d <= INTEGER_MAX;
 	return exact ? (int64_t)d : otherwise;
 }
 
@@ -361,7 +405,9 @@ struct json *json_string(const char *s)
 
 struct json *json_number(int64_t n)
 {
-	return out_mut(cJSON_CreateNumber((double)n));
+	cJSON *c = cJSON_CreateNumber((double)n);
+	number_keep(c);
+	return out_mut(c);
 }
 
 struct json *json_boolean(bool b)
