@@ -47,6 +47,7 @@ static void read_run(struct observation *o, const struct json *secret)
 	run->id = str_dup(json_str_or(json_at(secret, "metadata", "labels", LABEL_RUN, NULL), ""));
 	run->trigger = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_TRIGGER, NULL), ""));
 	run->owner = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_OWNER, NULL), ""));
+	run->spec = annotation(secret, ANNOTATION_SPEC) ? str_dup(annotation(secret, ANNOTATION_SPEC)) : NULL;
 	run->old_pem = secret_text(secret, "old.crt", false);
 	run->new_pem = secret_text(secret, "tls.crt", false);
 	run->bridge_pem = secret_text(secret, "bridge.crt", false);

@@ -125,15 +125,17 @@ static const char *object_text(const struct json *object, const char *field)
 static void obey_run(struct pass *p, size_t i)
 {
 	const struct run *run = &p->world.run;
-	struct json *object cleanup(json_freep) = json_copy(p->objects[i]);
-	struct request r = { 0 };
+	struct json *object cleanup(json_freep) = json_copy(p->objects[i]), *copy cleanup(json_freep) = NULL;
+	struct request r cleanup(request_release) = { 0 };
 	struct err e;
 	json_set_str(json_ensure_object(object, "spec"), "trigger", run->trigger);
-	if (!request_parse(object, &r, &e).ok)
+	bool parsed = request_parse(object, &r, &e).ok && run->spec && json_parse(run->spec, strlen(run->spec), &copy, &e).ok;
+	if (!parsed || !request_obey_copy(&r, copy, &e).ok)
 		return;
 	request_release(&p->requests[i]);
 	str_freep(&p->invalid[i]);
 	p->requests[i] = r;
+	r = (struct request){ 0 };
 }
 
 static void choose(struct pass *p)

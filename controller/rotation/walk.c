@@ -96,6 +96,22 @@ static bool controller_manager_leads(const struct world *w, struct waits *ret)
 	return waits_for(ret, "WaitingForLeader", "a restarted kube-controller-manager to lead");
 }
 
+static bool published_both(const struct world *w, struct waits *ret);
+static bool published_new(const struct world *w, struct waits *ret);
+
+/* Who leads matters until the publishing is done: a stale leader would undo it. Said so that it stays true when a leader changes later. */
+static bool leads_or_both_published(const struct world *w, struct waits *ret)
+{
+	struct waits ignored cleanup(waits_release) = { 0 };
+	return published_both(w, &ignored) || controller_manager_leads(w, ret);
+}
+
+static bool leads_or_new_published(const struct world *w, struct waits *ret)
+{
+	struct waits ignored cleanup(waits_release) = { 0 };
+	return published_new(w, &ignored) || controller_manager_leads(w, ret);
+}
+
 static bool servers_accept_new(const struct world *w, struct waits *ret)
 {
 	for (size_t i = 0; i < w->n_nodes; i++) {
@@ -506,7 +522,7 @@ WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_TRUSTING_BOTH, "own-signer", "controller-managers have a signer and a root file of their own",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_OWN_OLD }, { FACET_ROOT, ROOT_OWN_BOTH }) },
 	{ PHASE_TRUSTING_BOTH, "leader", "a restarted controller-manager leads",
-	  .holds = controller_manager_leads, .plan = plan_leader },
+	  .holds = leads_or_both_published, .plan = plan_leader },
 	{ PHASE_TRUSTING_BOTH, "trust-both", "every server accepts both",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_BOTH }), .holds = servers_accept_new, .plan = plan_look_soon },
 	{ PHASE_TRUSTING_BOTH, "publish-both", "both authorities are published",
@@ -520,7 +536,7 @@ WALK_STORAGE struct step STEPS[] = {
 	  SCOPE_CONTROL_PLANES, PACE_ONE,
 	  FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ROOT, ROOT_OWN_NEW }, { FACET_ADMIN, ISSUED_NEW }) },
 	{ PHASE_REISSUING_LEAVES, "leader-again", "a restarted controller-manager leads",
-	  .holds = controller_manager_leads, .plan = plan_leader },
+	  .holds = leads_or_new_published, .plan = plan_leader },
 	{ PHASE_REISSUING_LEAVES, "kubelets", "kubelets have new certificates and new trust",
 	  SCOPE_NODES, PACE_WORKERS, FACETS({ FACET_KUBELET, ISSUED_NEW }) },
 	{ PHASE_REISSUING_LEAVES, "kubelet-client", "API servers use a new certificate towards kubelets",
@@ -603,7 +619,8 @@ bool walk_node_done(size_t step, const struct node_state *n)
 	const struct step *s = &STEPS[step];
 	if (!in_scope(s, n->control_plane))
 		return true;
-	if (!n->reported || (s->proof && (n->outdated || n->report_step < (int)step)))
+	bool dropped = n->levels[FACET_TRUST] == TRUST_NEW; /* then the proof has served */
+	if (!n->reported || (s->proof && !dropped && (n->outdated || n->report_step < (int)step)))
 		return false;
 	for (size_t k = 0; k < s->n_facets; k++)
 		if (!facet_reached(n->levels[s->facets[k].facet], s->facets[k].level))

@@ -51,6 +51,7 @@ void run_release(struct run *r)
 	str_freep(&r->trigger);
 	str_freep(&r->owner);
 	str_freep(&r->secret);
+	str_freep(&r->spec);
 	str_freep(&r->old_pem);
 	str_freep(&r->new_pem);
 	str_freep(&r->bridge_pem);

@@ -38,6 +38,7 @@ struct run {
 	bool exists;
 	char *id, *trigger, *owner;  /* owner: the CertificateRotation's name */
 	char *secret;                /* its name */
+	char *spec;                  /* the copy that the run obeys, JSON; NULL: lost */
 	char *old_pem, *new_pem, *bridge_pem; /* public certificates; bridge NULL until made */
 	bool has_key;                /* N's key is in the Secret */
 	bool has_old_probe, has_new_probe;
