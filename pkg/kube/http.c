@@ -4,10 +4,13 @@
 
 #include <assert.h>
 #include <curl/curl.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define TIMEOUT_MS 30000
 #define CONNECT_TIMEOUT_MS 10000
@@ -30,7 +33,10 @@ struct exchange {
 	CURL *easy;
 	struct curl_slist *headers, *connect_to;
 	unsigned starts;      /* how often libcurl has begun to send it */
+	bool head_whole;      /* the empty line after the headers came */
 	bool ended;           /* by on_bytes */
+	bool stale;           /* nothing was sent: the pooled connection had come to its end */
+	bool again;           /* on a new connection, after `stale` */
 	int64_t last_byte_ms;
 	char error[CURL_ERROR_SIZE];
 };
@@ -41,6 +47,8 @@ struct http_pool {
 	char *user_agent;
 	struct identity identity;
 	struct exchange *active, *idle;
+	int sockets[64]; /* the latest; some may be closed */
+	size_t n_sockets;
 	bool busy;
 };
 
@@ -238,13 +246,79 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *context)
 	return x->item->response.body.overflow ? CURL_WRITEFUNC_ERROR : n;
 }
 
+static result failure(const struct http_request *q, enum err_kind kind, const char *text, struct err *e)
+{
+	return err_set(e, kind, "%s %.*s: %s", q->method, (int)strcspn(q->url, "?"), q->url, text);
+}
+
+static size_t on_header(char *line, size_t size, size_t n, void *context)
+{
+	struct exchange *x = context;
+	n *= size;
+	x->head_whole = x->head_whole || (status_of(x) >= 200 && n <= 2 && n && line[n - 1] == '\n');
+	return n;
+}
+
+/* libcurl takes a connection's end without close_notify for an end like any other (SSL_OP_IGNORE_UNEXPECTED_EOF). An answer
+ * that was cut must not pass for a short one, so its length has to be known (RFC 9112 6.3). */
+static result check_whole(struct exchange *x, struct err *e)
+{
+	const struct http_request *q = &x->item->request;
+	struct curl_header *encoding = NULL;
+	curl_off_t length = -1;
+	long status = status_of(x);
+	if (!x->head_whole)
+		return failure(q, ERR_IO, "the connection ended in the middle of the headers", e);
+	(void)curl_easy_getinfo(x->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+	bool chunked = curl_easy_header(x->easy, "Transfer-Encoding", 0, CURLH_HEADER, -1, &encoding) == CURLHE_OK;
+	if (length < 0 && !chunked && status / 100 == 2 && status != 204 && !str_eq(q->method, "HEAD"))
+		return failure(q, ERR_IO, "the answer does not tell its length: it may have been cut", e);
+	return OK;
+}
+
+/* Keeps the socket for connection_ended, and from programs that we start. */
+static int on_socket(void *context, curl_socket_t fd, curlsocktype purpose)
+{
+	struct http_pool *p = ((struct exchange *)context)->pool;
+	(void)purpose;
+	p->sockets[p->n_sockets++ % ARRAY_LEN(p->sockets)] = fd;
+	return fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
+}
+
+static int port_of(int fd)
+{
+	struct sockaddr_storage at = { 0 };
+	socklen_t n = sizeof(at);
+	if (getsockname(fd, (struct sockaddr *)&at, &n) != 0)
+		return -1;
+	if (at.ss_family == AF_INET6)
+		return ntohs(((struct sockaddr_in6 *)&at)->sin6_port);
+	return at.ss_family == AF_INET ? ntohs(((struct sockaddr_in *)&at)->sin_port) : -1;
+}
+
+/* Between answers a server has nothing to say but that it closes. libcurl sees that for itself from 8.0 on; before, it takes
+ * the unread close_notify for a sign of life, and the request fails. */
+static bool connection_ended(const struct http_pool *p, int local_port)
+{
+	char byte;
+	for (size_t i = 0; i < ARRAY_LEN(p->sockets) && i < p->n_sockets; i++)
+		if (port_of(p->sockets[i]) == local_port && recv(p->sockets[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0)
+			return true;
+	return false;
+}
+
 /* Called before each sending. libcurl sends anew what went out on a pooled connection that broke without an answer
  * (Curl_retry_request): right for a read, but a write may have been carried out. */
 static int on_start(void *context, char *to_address, char *from_address, int to_port, int from_port)
 {
 	struct exchange *x = context;
-	(void)to_address, (void)from_address, (void)to_port, (void)from_port;
-	return x->starts++ && !is_read(&x->item->request) ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
+	long new_connections = 0;
+	(void)to_address, (void)from_address, (void)to_port;
+	if (x->starts++)
+		return is_read(&x->item->request) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+	if (curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &new_connections) == CURLE_OK && new_connections == 0)
+		x->stale = connection_ended(x->pool, from_port);
+	return x->stale ? CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 static char *peer_chain(const struct exchange *x)
@@ -281,15 +355,8 @@ static enum err_kind kind_of(CURLcode code)
 {
 	if (code == CURLE_OPERATION_TIMEDOUT)
 		return ERR_TIMEOUT;
-	if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_SSL_CERTPROBLEM ||
-	    code == CURLE_SSL_CACERT_BADFILE)
-		return ERR_INPUT;
-	return ERR_IO;
-}
-
-static result failure(const struct http_request *q, enum err_kind kind, const char *text, struct err *e)
-{
-	return err_set(e, kind, "%s %.*s: %s", q->method, (int)strcspn(q->url, "?"), q->url, text);
+	bool ours = code == CURLE_URL_MALFORMAT || code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CACERT_BADFILE;
+	return ours ? ERR_INPUT : ERR_IO;
 }
 
 static const char *text_of(const struct exchange *x, CURLcode code)
@@ -303,8 +370,10 @@ static result outcome_of(struct exchange *x, CURLcode code, struct err *e)
 {
 	const struct http_request *q = &x->item->request;
 	struct http_response *r = &x->item->response;
-	if (code == CURLE_OK || x->ended)
+	if (x->ended)
 		return OK;
+	if (code == CURLE_OK)
+		return check_whole(x, e);
 	r->tls_client_rejected = alert_about_our_certificate(x->error);
 	r->tls_server_rejected = code == CURLE_PEER_FAILED_VERIFICATION;
 	if (r->body.overflow) {
@@ -405,7 +474,7 @@ static result set_url(struct exchange *x, struct err *e)
 	const char *name = x->pool->identity.server_name;
 	CURLU *u = curl_url();
 	char *host = NULL, *port = NULL, *renamed = NULL;
-	bool good = u && curl_url_set(u, CURLUPART_URL, q->url, 0) == CURLUE_OK;
+	bool good = u && curl_url_set(u, CURLUPART_URL, q->url, CURLU_DISALLOW_USER) == CURLUE_OK;
 	if (good && name) {
 		good = curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
 		       curl_url_get(u, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK &&
@@ -421,7 +490,7 @@ static result set_url(struct exchange *x, struct err *e)
 	curl_free(host);
 	curl_free(port);
 	curl_free(renamed);
-	return good ? OK : failure(q, ERR_INPUT, "malformed address", e);
+	return good && str_starts(q->url, "https://") ? OK : failure(q, ERR_INPUT, "not an https address", e);
 }
 
 static int set_connection(struct exchange *x)
@@ -429,6 +498,7 @@ static int set_connection(struct exchange *x)
 	const struct http_request *q = &x->item->request;
 	long timeout = (long)(q->timeout_ms > 0 ? q->timeout_ms : TIMEOUT_MS);
 	long once = q->fresh_connection || q->want_peer_chain ? 1L : 0L;
+	long fresh = once || x->again ? 1L : 0L;
 	int bad = 0;
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_PROTOCOLS_STR, "https");
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -443,7 +513,7 @@ static int set_connection(struct exchange *x)
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_TCP_KEEPINTVL, 10L);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_MAXAGE_CONN, CONNECTION_IDLE_S);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_MAXLIFETIME_CONN, CONNECTION_LIFE_S);
-	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_FRESH_CONNECT, once);
+	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_FRESH_CONNECT, fresh);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_FORBID_REUSE, once);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_TIMEOUT_MS, timeout);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS,
@@ -472,6 +542,10 @@ static int set_callbacks(struct exchange *x)
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_USERAGENT, x->pool->user_agent);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_WRITEFUNCTION, on_body);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_WRITEDATA, x);
+	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_HEADERFUNCTION, on_header);
+	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_HEADERDATA, x);
+	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_SOCKOPTFUNCTION, on_socket);
+	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_SOCKOPTDATA, x);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_PREREQFUNCTION, on_start);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_PREREQDATA, x);
 	bad |= (int)curl_easy_setopt(x->easy, CURLOPT_ERRORBUFFER, x->error);
@@ -494,7 +568,7 @@ static result prepare(struct exchange *x, struct err *e)
 
 /* --- The loop --------------------------------------------------------------------------------------------------- */
 
-static struct exchange *exchange_take(struct http_pool *p, struct http_item *item)
+static struct exchange *exchange_take(struct http_pool *p, struct http_item *item, bool again)
 {
 	struct exchange *x = p->idle;
 	if (x)
@@ -503,7 +577,8 @@ static struct exchange *exchange_take(struct http_pool *p, struct http_item *ite
 		x = mem_alloc(sizeof(*x));
 	if (!x->easy && !(x->easy = curl_easy_init()))
 		abort(); /* only without memory */
-	*x = (struct exchange){ .pool = p, .item = item, .easy = x->easy, .last_byte_ms = clock_monotonic_ms() };
+	*x = (struct exchange){ .pool = p, .item = item, .easy = x->easy, .again = again,
+				.last_byte_ms = clock_monotonic_ms() };
 	return x;
 }
 
@@ -518,11 +593,11 @@ static void exchange_give_back(struct exchange *x)
 	x->pool->idle = x;
 }
 
-static void start(struct http_pool *p, struct http_item *item, const struct http_source *s)
+static void start(struct http_pool *p, struct http_item *item, bool again, const struct http_source *s)
 {
 	const struct http_request *q = &item->request;
 	item->response = (struct http_response){ .body = { .cap = q->max_body, .secret = q->secret } };
-	struct exchange *x = exchange_take(p, item);
+	struct exchange *x = exchange_take(p, item, again);
 	item->outcome = prepare(x, &item->error);
 	if (item->outcome.ok) {
 		x->next = p->active;
@@ -543,7 +618,7 @@ static int64_t start_some(struct http_pool *p, const struct http_source *s)
 		struct http_item *item = s->next(s->context, &wait_ms);
 		if (!item)
 			return wait_ms;
-		start(p, item, s);
+		start(p, item, false, s);
 	}
 	return -1;
 }
@@ -566,6 +641,16 @@ static void finish(struct exchange *x, result outcome, const struct http_source 
 	leave_active(x);
 	exchange_give_back(x);
 	s->done(s->context, item);
+}
+
+/* Nothing was sent, so a write may be tried too; once, on a connection of its own making. */
+static void start_again(struct exchange *x, const struct http_source *s)
+{
+	struct http_pool *p = x->pool;
+	struct http_item *item = x->item;
+	leave_active(x);
+	exchange_give_back(x);
+	start(p, item, true, s);
 }
 
 static bool over(struct exchange *x, result *ret_outcome)
@@ -600,7 +685,10 @@ static void finish_done(struct http_pool *p, const struct http_source *s)
 		CURLcode code = m->data.result;
 		if (m->msg != CURLMSG_DONE || curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &x) != CURLE_OK)
 			continue;
-		finish(x, outcome_of(x, code, &x->item->error), s);
+		if (x->stale)
+			start_again(x, s);
+		else
+			finish(x, outcome_of(x, code, &x->item->error), s);
 	}
 }
 
@@ -624,12 +712,13 @@ static int poll_ms(const struct http_pool *p, int64_t wait_ms)
 static void turn(struct http_pool *p, int64_t wait_ms, const struct http_source *s)
 {
 	int running;
+	size_t before = p->n_active;
 	if (!p->multi)
 		p->multi = multi_new(p->max_connections);
 	CURLMcode code = curl_multi_perform(p->multi, &running);
 	finish_done(p, s);
 	finish_streams(p, s);
-	if (code == CURLM_OK && running == (int)p->n_active)
+	if (code == CURLM_OK && p->n_active == before)
 		code = curl_multi_poll(p->multi, NULL, 0, poll_ms(p, wait_ms), NULL);
 	if (code != CURLM_OK)
 		finish_all(p, curl_multi_strerror(code), s);
