@@ -62,7 +62,7 @@ static bool lone_cluster(const struct yaml_node *root, struct current *ret)
 	const struct yaml_node *clusters = yaml_get(root, "clusters"), *users = yaml_get(root, "users");
 	const struct yaml_node *entry = clusters ? clusters->first : NULL;
 	const struct yaml_node *cluster = yaml_get(entry, "cluster");
-	if (!cluster || cluster->kind != YAML_MAPPING || entry->next || (users && users->first))
+	if (!entry || !cluster || cluster->kind != YAML_MAPPING || entry->next || (users && users->first))
 		return false;
 	*ret = (struct current){ .context_name = "", .cluster_name = "", .user_name = "", .cluster = cluster };
 	return true;
