@@ -333,7 +333,9 @@ result yaml_parse(const char *text, size_t len, struct yaml **ret, struct err *e
 	if (!yaml_parser_initialize(&r.parser))
 		return err_set(e, ERR_OTHER, "YAML: libyaml has no memory");
 	yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&r.parser, (const unsigned char *)doc->text, len);
+	r.bytes = str_starts(doc->text, "\xEF\xBB\xBF") ? 3 : 0; /* told the encoding, libyaml skips no mark of it */
+	yaml_parser_set_input_string(&r.parser, (const unsigned char *)doc->text + r.bytes,
+				     len - r.bytes);
 	TRY(read_events(&r, e));
 	*ret = steal(&doc);
 	return OK;

@@ -47,10 +47,11 @@ struct yaml_edits {
 	size_t n, size;
 };
 /* The scalar's new value. Quotes that are there stay; a plain value stays plain unless that would change the kind of its
- * meaning (false may become true, but a string gets quotes to become "true"). The same value: no edit. */
+ * meaning (false may become true, but a string gets quotes to become "true"). The same value: no edit. A value that is not UTF-8 is refused
+ * by yaml_apply. */
 void yaml_edit_scalar(struct yaml_edits *edits, const struct yaml_node *scalar, const char *value);
 /* Adds a member `key: value` after the last member of a block mapping; or (key NULL) an item after the last of a block
- * sequence. The value is plain YAML: true is a boolean. ERR_INPUT where the parent is empty, in [] or {}, or no collection;
+ * sequence. The value is plain YAML: true is a boolean; nothing is "". ERR_INPUT where the parent is empty, in [] or {}, or no collection;
  * ERR_CONFLICT where the name is there. */
 result yaml_edit_add(struct yaml_edits *edits, const struct yaml *y, const struct yaml_node *parent, const char *key,
 		     const char *value, struct err *e) MUST_CHECK;

@@ -80,12 +80,10 @@ static bool emit_as_item(yaml_emitter_t *m, const char *value, yaml_scalar_style
 }
 
 /* "- value\n" or "[value]\n" without what is around the value. */
-static char *unwrap(struct buf *text, bool flow)
+static char *unwrap(const struct buf *text, bool flow)
 {
 	size_t front = flow ? 1 : 2, back = flow ? 2 : 1;
-	if (text->len < front + back)
-		return str_dup("\"\"");
-	return str_ndup(text->data + front, text->len - front - back);
+	return text->len < front + back ? NULL : str_ndup(text->data + front, text->len - front - back);
 }
 
 static yaml_scalar_style_t style_for_libyaml(enum yaml_style style, const char *value)
@@ -102,9 +100,12 @@ static yaml_scalar_style_t style_for_libyaml(enum yaml_style style, const char *
 	case YAML_STYLE_BLOCK:
 	case YAML_STYLE_FLOW:
 	default:
-		return YAML_PLAIN_SCALAR_STYLE;
+		return *value ? YAML_PLAIN_SCALAR_STYLE : YAML_DOUBLE_QUOTED_SCALAR_STYLE;
 	}
 }
+
+/* A value that can't be written, for it is not UTF-8. No YAML either, so yaml_apply refuses it. */
+static const char not_possible[] = "\xFF";
 
 /* Caller frees (secret_freep). The emitter falls back to quotes where plain style is not possible. */
 static char *scalar_text(const char *value, enum yaml_style style, bool flow)
@@ -112,7 +113,7 @@ static char *scalar_text(const char *value, enum yaml_style style, bool flow)
 	struct buf text cleanup(buf_release) = BUF_SECRET;
 	yaml_emitter_t emitter;
 	if (!yaml_emitter_initialize(&emitter))
-		return str_dup("\"\"");
+		return str_dup(not_possible);
 	yaml_emitter_set_output(&emitter, append_output, &text);
 	yaml_emitter_set_width(&emitter, -1); /* never folds */
 	yaml_emitter_set_unicode(&emitter, 1);
@@ -120,7 +121,8 @@ static char *scalar_text(const char *value, enum yaml_style style, bool flow)
 	if (emitter.buffer.start)
 		explicit_bzero(emitter.buffer.start, (size_t)(emitter.buffer.end - emitter.buffer.start));
 	yaml_emitter_delete(&emitter);
-	return done ? unwrap(&text, flow) : str_dup("\"\"");
+	char *written = done ? unwrap(&text, flow) : NULL;
+	return written ? written : str_dup(not_possible);
 }
 
 /* --- Collecting edits --------------------------------------------------------------------------- */
