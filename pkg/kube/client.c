@@ -57,6 +57,8 @@ struct kube {
 	struct credentials have;
 	struct http_identity identity; /* borrows from `have` */
 	struct http_pool *pool;
+	int64_t timeout_ms; /* 0: http.h's */
+	int tries;          /* 0: TRIES */
 };
 
 /* --- Files that may change ---------------------------------------------------------------------------------------- */
@@ -320,6 +322,12 @@ struct kube *kube_clone(const struct kube *k)
 	return copy;
 }
 
+void kube_limits(struct kube *k, int64_t timeout_ms, int tries)
+{
+	k->timeout_ms = timeout_ms;
+	k->tries = tries;
+}
+
 const char *kube_server(const struct kube *k)
 {
 	return k->have.server;
@@ -483,6 +491,7 @@ static result call_once(struct kube *k, const struct call *c, struct http_respon
 	TRY(refresh(k, e));
 	char *url cleanup(str_freep) = url_of(k, c->path, c->query);
 	struct http_request q = request_of(c, url);
+	q.timeout_ms = k->timeout_ms;
 	TRY(http_do(k->pool, &q, r, e));
 	return c->any_status || r->status / 100 == 2 ? OK : status_error(k, c, r, e);
 }
@@ -504,10 +513,10 @@ static void sleep_ms(int64_t ms)
 }
 
 /* How long to wait before the next try, -1: none. */
-static int64_t wait_before_next(const struct call *c, const struct err *e, int tries)
+static int64_t wait_before_next(const struct kube *k, const struct call *c, const struct err *e, int tries)
 {
 	bool read = str_eq(c->method, "GET");
-	if (tries >= TRIES || !(e->kind == ERR_BUSY || (read && e->kind == ERR_IO)))
+	if (tries >= (k->tries ? k->tries : TRIES) || !(e->kind == ERR_BUSY || (read && e->kind == ERR_IO)))
 		return -1;
 	int64_t asked = e->kind == ERR_BUSY ? e->retry_after_ms : 0;
 	if (asked > LONGEST_WAIT_MS)
@@ -525,7 +534,7 @@ static result call_do(struct kube *k, const struct call *c, struct http_response
 		struct err why = { 0 };
 		if (call_once(k, c, r, &why).ok)
 			return OK;
-		int64_t wait_ms = wait_before_next(c, &why, tries);
+		int64_t wait_ms = wait_before_next(k, c, &why, tries);
 		if (wait_ms < 0) {
 			*e = why;
 			return FAILED;

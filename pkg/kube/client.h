@@ -31,6 +31,9 @@ result kube_from_identity(const char *server, const struct http_identity *id, st
 /* A second client with the same configuration, for another thread; made while no thread uses k. */
 struct kube *kube_clone(const struct kube *k) __attribute__((returns_nonnull));
 void kube_freep(struct kube **k);
+/* For a caller with a deadline of its own: a request takes at most timeout_ms (0: 30 s) and is tried at most `tries` times
+ * (0: five). Not of streams and bulk. A clone begins with the defaults. */
+void kube_limits(struct kube *k, int64_t timeout_ms, int tries);
 const char *kube_server(const struct kube *k);     /* "https://10.96.0.1:443" */
 const char *kube_namespace(const struct kube *k);  /* of our ServiceAccount; "" outside */
 /* What we trust just now (re-read first; what was read last when that fails). Borrowed until the next call. */
