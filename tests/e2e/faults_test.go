@@ -295,11 +295,12 @@ func (r *rotation) stopServer(ctx context.Context, t *testing.T, n nodes.Node) {
 	failed := r.failedSince(t, since)
 	t.Logf("noticed by %s", probe.Tell(failed))
 	counting := 0
+	var last error
 	for end := time.Now().Add(time.Minute); time.Now().Before(end) && counting == 0; time.Sleep(time.Second) {
 		for _, p := range r.bed.book.Pods() {
 			list, err := r.bed.book.Counts(ctx, p)
 			if err != nil {
-				t.Log(err)
+				last = err // the API server is on its way back
 			}
 			for _, c := range list {
 				counting += c.Failures
@@ -307,7 +308,7 @@ func (r *rotation) stopServer(ctx context.Context, t *testing.T, n nodes.Node) {
 		}
 	}
 	if counting == 0 {
-		t.Error("no pod of the workload counted a failure")
+		t.Errorf("no pod of the workload counted a failure; the last count that could not be read: %v", last)
 	}
 	t.Logf("the workload's pods counted %d failures", counting)
 	if len(r.watch.Breaks()) == 0 {
