@@ -1,7 +1,6 @@
 /* The order of work on a node, and what its parts share. */
 #include "file.h"
 #include "node.h"
-#include "remote.h"
 
 #include <string.h>
 #include <time.h>
@@ -21,7 +20,7 @@ char *node_backup_path(const struct node *n, const char *path)
 	return str_printf("%s/backup%s", n->layout.run_dir, path + strlen(n->layout.root));
 }
 
-static result back_up(const struct node *n, const char *path, struct err *e)
+result node_back_up(const struct node *n, const char *path, struct err *e)
 {
 	char *to cleanup(str_freep) = node_backup_path(n, path);
 	char *folder cleanup(str_freep) = str_dup(to);
@@ -32,22 +31,48 @@ static result back_up(const struct node *n, const char *path, struct err *e)
 	return file_backup(path, to, e);
 }
 
+static bool holds_already(const char *path, const struct buf *content)
+{
+	struct buf now cleanup(buf_release) = BUF_SECRET;
+	struct err e;
+	return file_read(path, content->len, &now, &e).ok && now.len == content->len && memcmp(now.data, content->data, now.len) == 0;
+}
+
+result node_write_own(struct node *n, const char *path, const struct buf *content, mode_t mode, struct err *e)
+{
+	char *folder cleanup(str_freep) = str_dup(path);
+	if (holds_already(path, content))
+		return OK; /* its time decides who must restart */
+	*strrchr(folder, '/') = '\0';
+	TRY(file_mkdir(folder, 0700, e));
+	TRY_CTX(file_replace(path, buf_str(content), content->len, mode, NULL, e), e, "writing %s", path);
+	strs_add(&n->report->changed, path);
+	return OK;
+}
+
 result node_replace(struct node *n, const char *path, const struct buf *content, mode_t mode_if_new, struct err *e)
 {
-	TRY_CTX(back_up(n, path, e), e, "keeping a copy of %s", path);
+	if (holds_already(path, content))
+		return OK;
+	TRY_CTX(node_back_up(n, path, e), e, "keeping a copy of %s", path);
 	TRY_CTX(file_replace(path, buf_str(content), content->len, mode_if_new, NULL, e), e, "writing %s", path);
 	strs_add(&n->report->changed, path);
 	return OK;
 }
 
+void node_rest(int64_t ms)
+{
+	const struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000 };
+	nanosleep(&t, NULL);
+}
+
 result node_wait(struct node *n, bool (*holds)(struct node *n, const void *context), const void *context, const char *what,
 		 struct err *e)
 {
-	const struct timespec apart = { .tv_nsec = POLL_MS * 1000000L };
 	while (!holds(n, context)) {
 		if (clock_monotonic_ms() > n->until_ms)
 			return err_set(e, ERR_TIMEOUT, "waited in vain for %s", what);
-		nanosleep(&apart, NULL);
+		node_rest(POLL_MS);
 	}
 	return OK;
 }
@@ -114,9 +139,7 @@ static result converge_worker(struct node *n, struct err *e)
 result node_converge(struct node *n, struct err *e)
 {
 	if (n->report->n_blockers)
-		return OK; /* they are told; nothing is touched */
-	if (n->new_ca)
-		TRY(file_mkdir(n->layout.run_dir, 0700, e));
+		return OK; /* they are reported; nothing is touched */
 	if (n->desired->probe_csr_pem && n->new_ca)
 		TRY(node_sign_bridge(n, e));
 	TRY(n->layout.control_plane ? converge_control_plane(n, e) : converge_worker(n, e));

@@ -1,8 +1,8 @@
 /* ca.crt, ca.key, and what the controller-manager signs with and publishes. */
 #include "file.h"
 #include "node.h"
-#include "remote.h"
 
+#include <signal.h>
 #include <string.h>
 
 #define MANIFEST_MODE 0600
@@ -53,21 +53,29 @@ static result write_signer(struct node *n, const struct cert *ca, const struct k
 	struct buf pem cleanup(buf_release) = BUF_SECRET;
 	cert_to_pem(ca, &pem);
 	key_to_pem(k, &pem);
-	TRY(file_mkdir(n->layout.own_dir, 0700, e));
-	return file_replace(n->layout.own_signer, buf_str(&pem), pem.len, 0600, NULL, e);
+	return node_write_own(n, n->layout.own_signer, &pem, 0600, e);
 }
 
-static result write_root(struct node *n, int level, struct err *e)
+/* Left by this run: then it may be further already. By an abandoned one: then it is written anew. */
+static bool is_of_this_run(const struct node *n, const char *path, int needs)
 {
-	struct buf pem cleanup(buf_release) = BUF_INIT;
 	int holds = 0;
-	struct err unreadable;
-	bundle(n, level, level == TRUST_NEW, &pem);
-	int wanted = level == TRUST_NEW ? HOLDS_NEW : HOLDS_NEW | HOLDS_OLD;
-	if (file_exists(n->layout.own_root) && node_bundle_file(n, n->layout.own_root, &holds, &unreadable).ok && holds == wanted)
-		return OK; /* its time decides whether the process must restart */
-	TRY(file_mkdir(n->layout.own_dir, 0700, e));
-	return file_replace(n->layout.own_root, buf_str(&pem), pem.len, 0644, NULL, e);
+	struct err e;
+	return node_bundle_file(n, path, &holds, &e).ok && !(holds & HOLDS_OTHER) && (holds & needs) == needs;
+}
+
+static result own_files(struct node *n, struct err *e)
+{
+	struct key *k cleanup(key_freep) = NULL;
+	struct buf root cleanup(buf_release) = BUF_INIT;
+	if (!is_of_this_run(n, n->layout.own_signer, 0)) {
+		TRY(node_old_key(n, &k, e));
+		TRY(write_signer(n, n->old_ca, k, e));
+	}
+	if (is_of_this_run(n, n->layout.own_root, HOLDS_NEW))
+		return OK;
+	bundle(n, TRUST_BOTH, false, &root);
+	return node_write_own(n, n->layout.own_root, &root, 0644, e);
 }
 
 result node_signer_new(struct node *n, struct err *e)
@@ -75,24 +83,56 @@ result node_signer_new(struct node *n, struct err *e)
 	struct key *k cleanup(key_freep) = NULL;
 	TRY(node_new_key(n, &k, e));
 	TRY(write_signer(n, n->new_ca, k, e));
-	strs_add(&n->report->changed, n->layout.own_signer);
 	return node_observe(n, e);
 }
 
 /* --- Restarting with other arguments: manifest away and back ------------------------------------------------------------------------ */
 
+/* What the kubelet does between two looks at its containers, once it has seen that a Pod has ended: volumes and cgroups. Every 100 ms. */
+#define SETTLE_MS 250
+/* As long as all of it usually takes; for when the kubelet's own word can't be had. */
+#define LOOK_UNSEEN_MS 1500
+#define KUBELET_CLIENT_MAX ((size_t)64 << 10)
+
 static bool manager_gone(struct node *n UNUSED, const void *context)
 {
-	return !process_alive(context);
+	const struct process_seen *p = context;
+	return !process_alive(p) && (!*p->pod_uid || !process_pod_alive(p->pod_uid));
 }
 
-/* The kubelet removes the Pod's folder once its worker for that Pod has ended; before that, the same Pod's return would have to
- * wait for its back-off (measured: 14.5 s instead of 5.4 s). */
-static bool pod_folder_gone(struct node *n, const void *context)
+struct look {
+	struct remote_identity id;
+	int64_t ended_wanted;
+};
+
+static bool looked_again(struct node *n, const void *context)
 {
-	const struct process_seen *p = context;
-	char *folder cleanup(str_freep) = str_printf("%s" KUBELET_DIR "/pods/%s", n->layout.root, p->pod_uid);
-	return !file_exists(folder);
+	const struct look *l = context;
+	int64_t begun = 0, ended = 0;
+	struct err e;
+	return remote_kubelet_looks(&l->id, n->layout.kubelet_port, &begun, &ended, &e).ok && ended >= l->ended_wanted;
+}
+
+/* The kubelet lets a static Pod begin when its worker for the one of the same name has ended (pod_workers.go, allowStaticPodStart);
+ * asked too early it tries again after 10 s: 14.5 s instead of 4. That worker ends after the first look of the lifecycle event
+ * generator that has begun when the old Pod's processes were gone. Looks are counted in the kubelet's metrics; the first one is not
+ * counted as begun, so that the next to begin is the one that makes `ended` begun + 2. Being wrong here costs time, nothing else. */
+static void await_kubelet_look(struct node *n)
+{
+	struct buf cert cleanup(buf_release) = BUF_INIT, key cleanup(buf_release) = BUF_SECRET;
+	struct look l = { 0 };
+	int64_t begun = 0, ended = 0;
+	struct err e;
+	bool readable = file_read(n->layout.kubelet_client_crt, KUBELET_CLIENT_MAX, &cert, &e).ok &&
+			file_read(n->layout.kubelet_client_key, KUBELET_CLIENT_MAX, &key, &e).ok;
+	l.id = (struct remote_identity){ .cert_pem = buf_str(&cert), .key_pem = buf_str(&key) };
+	if (!readable || !remote_kubelet_looks(&l.id, n->layout.kubelet_port, &begun, &ended, &e).ok) {
+		node_rest(LOOK_UNSEEN_MS);
+		return;
+	}
+	l.ended_wanted = begun + 2;
+	if (node_wait(n, looked_again, &l, "the kubelet to look at its containers", &e).ok)
+		node_rest(SETTLE_MS);
 }
 
 static bool manager_back(struct node *n, const void *context)
@@ -103,9 +143,10 @@ static bool manager_back(struct node *n, const void *context)
 	const struct process_seen *now = &n->processes[PROCESS_CONTROLLER_MANAGER];
 	if (!node_find_processes(n, &e).ok || !n->running[PROCESS_CONTROLLER_MANAGER])
 		return false;
-	if (before->pid && now->pid == before->pid && now->started_ms == before->started_ms)
+	if (before->pid && now->pid == before->pid && process_alive(before))
 		return false;
-	return !remote_available() || (remote_answers(n->layout.manager_port, "/healthz", &status, &e).ok && status == 200);
+	return !remote_available() ||
+	       (remote_answers("127.0.0.1", n->layout.manager_port, "/healthz", &status, &e).ok && status == 200);
 }
 
 static result take_away(struct node *n, const struct process_seen *before, struct err *e)
@@ -114,35 +155,61 @@ static result take_away(struct node *n, const struct process_seen *before, struc
 	if (!before->pid)
 		return OK;
 	TRY(node_wait(n, manager_gone, before, "kube-controller-manager to end after its manifest was taken away", e));
-	return node_wait(n, pod_folder_gone, before, "the kubelet to clean up kube-controller-manager's Pod", e);
+	await_kubelet_look(n);
+	return OK;
 }
 
-/* Whatever happens after the manifest was taken away, it is put back. */
-static result away_and_back(struct node *n, struct err *e)
+/* Whatever happens after the manifest was taken away, it is put back: a failed wait comes too late to matter, a signal waits. A
+ * power cut is healed by the next run (layout_heal). */
+static result away_and_back(struct node *n, const struct process_seen *before, struct err *e)
+{
+	sigset_t all, kept;
+	struct err ignored;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &kept);
+	result gone = take_away(n, before, e);
+	result back = file_rename(n->layout.manager_aside, n->layout.manager_manifest, gone.ok ? e : &ignored);
+	sigprocmask(SIG_SETMASK, &kept, NULL);
+	TRY(gone);
+	return back;
+}
+
+static result manager_manifest(const struct node *n, struct buf *ret, struct err *e)
+{
+	return file_read(n->layout.manager_manifest, MANIFEST_MAX, ret, e);
+}
+
+/* The manifest is right already (an earlier run got so far): the process is, or comes; restarted in place when it is older than the
+ * root file that it has read at its start. */
+static result restart_as_it_is(struct node *n, struct process_seen *before, const char *root, struct err *e)
+{
+	if (!n->running[PROCESS_CONTROLLER_MANAGER] || node_younger(n, PROCESS_CONTROLLER_MANAGER, root)) {
+		before->pid = 0;
+	} else {
+		strs_add(&n->report->restarted, process_name(PROCESS_CONTROLLER_MANAGER));
+		TRY(process_terminate(before, e));
+	}
+	return node_wait(n, manager_back, before, "kube-controller-manager to start", e);
+}
+
+/* The new content stands beside the manifests folder first, with the manifest's owner and mode, so that a crash at any point finds
+ * it. root: what --root-ca-file names in it. */
+static result restart_with(struct node *n, const struct buf *text, const char *root, struct err *e)
 {
 	struct process_seen before = n->processes[PROCESS_CONTROLLER_MANAGER];
+	struct buf now cleanup(buf_release) = BUF_INIT;
 	before.args = (struct strs){ 0 };
-	struct err ignored;
-	result gone = take_away(n, &before, e);
-	TRY(file_rename(n->layout.manager_aside, n->layout.manager_manifest, gone.ok ? e : &ignored));
-	TRY(gone);
-	strs_add(&n->report->restarted, process_name(PROCESS_CONTROLLER_MANAGER));
-	return node_wait(n, manager_back, &before, "kube-controller-manager to be back", e);
-}
-
-/* Content beside the manifests folder first (owner and mode as the manifest's), so that a crash at any point finds it. */
-static result restart_with(struct node *n, const struct buf *text, struct err *e)
-{
-	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.manager_manifest);
-	char *folder cleanup(str_freep) = str_dup(backup);
-	*strrchr(folder, '/') = '\0';
-	TRY(file_mkdir(folder, 0700, e));
-	if (!file_exists(backup))
-		TRY(file_backup(n->layout.manager_manifest, backup, e));
+	TRY(manager_manifest(n, &now, e));
+	if (now.len == text->len && memcmp(now.data, text->data, now.len) == 0)
+		return restart_as_it_is(n, &before, root, e);
+	TRY(node_back_up(n, n->layout.manager_manifest, e));
+	TRY(file_remove(n->layout.manager_aside, e));
 	TRY(file_backup(n->layout.manager_manifest, n->layout.manager_aside, e));
 	TRY(file_replace(n->layout.manager_aside, buf_str(text), text->len, MANIFEST_MODE, NULL, e));
 	strs_add(&n->report->changed, n->layout.manager_manifest);
-	return away_and_back(n, e);
+	strs_add(&n->report->restarted, process_name(PROCESS_CONTROLLER_MANAGER));
+	TRY(away_and_back(n, &before, e));
+	return node_wait(n, manager_back, &before, "kube-controller-manager to be back (its log: /var/log/pods)", e);
 }
 
 static const char *unrooted(const struct node *n, const char *path)
@@ -154,22 +221,16 @@ static result own_flags_text(const struct node *n, struct buf *ret, struct err *
 {
 	struct buf now cleanup(buf_release) = BUF_INIT;
 	const char *signer = unrooted(n, n->layout.own_signer);
-	TRY(file_read(n->layout.manager_manifest, MANIFEST_MAX, &now, e));
+	TRY(manager_manifest(n, &now, e));
 	return layout_edit_manager(buf_str(&now), now.len, signer, signer, unrooted(n, n->layout.own_root), ret, e);
 }
 
 result node_own_signer(struct node *n, struct err *e)
 {
-	struct key *k cleanup(key_freep) = NULL;
 	struct buf text cleanup(buf_release) = BUF_INIT;
-	if (!file_exists(n->layout.own_signer)) {
-		TRY(node_old_key(n, &k, e));
-		TRY(write_signer(n, n->old_ca, k, e));
-	}
-	if (!file_exists(n->layout.own_root))
-		TRY(write_root(n, TRUST_BOTH, e));
+	TRY(own_files(n, e));
 	TRY(own_flags_text(n, &text, e));
-	TRY(restart_with(n, &text, e));
+	TRY(restart_with(n, &text, n->layout.own_root, e));
 	return node_observe(n, e);
 }
 
@@ -180,7 +241,7 @@ static result kubeadm_text(const struct node *n, struct buf *ret, struct err *e)
 	struct buf now cleanup(buf_release) = BUF_INIT;
 	struct buf kept cleanup(buf_release) = BUF_INIT, ours cleanup(buf_release) = BUF_INIT;
 	const char *signer = unrooted(n, n->layout.own_signer);
-	TRY(file_read(n->layout.manager_manifest, MANIFEST_MAX, &now, e));
+	TRY(manager_manifest(n, &now, e));
 	if (file_exists(backup)) {
 		TRY(file_read(backup, MANIFEST_MAX, &kept, e));
 		TRY(layout_edit_manager(buf_str(&kept), kept.len, signer, signer, unrooted(n, n->layout.own_root), &ours, e));
@@ -199,6 +260,6 @@ result node_kubeadm_flags(struct node *n, struct err *e)
 	if (n->report->levels[FACET_TRUST] != TRUST_NEW || n->report->levels[FACET_CA_KEY] != ISSUED_NEW)
 		return err_set(e, ERR_CONFLICT, "ca.crt and ca.key are not the new authority's alone yet");
 	TRY(kubeadm_text(n, &text, e));
-	TRY(restart_with(n, &text, e));
+	TRY(restart_with(n, &text, n->layout.ca_crt, e));
 	return node_observe(n, e);
 }

@@ -55,47 +55,50 @@ static result remove_tree(const char *path, int depth, struct err *e)
 
 /* --- What is old ----------------------------------------------------------------------------------------------------------------------------- */
 
-/* Dated client certificates of the kubelet that O issued, other than the one in use. Calls `each`; true when there is any. */
-static bool each_old_client(const struct node *n, result (*each)(const char *path, struct err *e), struct err *e, bool *ret_failed)
+/* Dated client certificates of the kubelet that O issued (the one in use is from N by then). What can't be read is not known to be
+ * new: an error. */
+static result list_old_clients(const struct node *n, struct strs *ret, struct err *e)
 {
 	struct strs names cleanup(strs_release) = { 0 };
-	bool any = false;
-	if (!file_list(n->layout.kubelet_pki, NAMES_MAX, &names, e).ok)
-		return false;
+	TRY(file_list(n->layout.kubelet_pki, NAMES_MAX, &names, e));
 	for (size_t i = 0; i < names.n; i++) {
 		struct certs list cleanup(certs_release) = { 0 };
-		struct err unreadable;
 		if (!str_starts(names.items[i], "kubelet-client-") || str_eq(names.items[i], "kubelet-client-current.pem"))
 			continue;
 		char *path cleanup(str_freep) = str_printf("%s/%s", n->layout.kubelet_pki, names.items[i]);
-		if (!node_certs(path, &list, &unreadable).ok || node_issuer(n, list.items[0]) != HOLDS_OLD)
-			continue;
-		any = true;
-		if (each && !each(path, e).ok)
-			*ret_failed = true;
+		TRY(node_certs(path, &list, e));
+		if (node_issuer(n, list.items[0]) == HOLDS_OLD)
+			strs_add(ret, path);
 	}
-	return any;
+	return OK;
 }
 
 bool node_is_clean(const struct node *n)
 {
-	bool failed = false;
+	struct strs old cleanup(strs_release) = { 0 };
 	struct err e;
-	if (!n->new_ca)
+	if (!n->new_ca || file_exists(n->layout.own_dir) || file_exists(n->layout.run_dir))
 		return false;
-	return !file_exists(n->layout.own_dir) && !file_exists(n->layout.run_dir) && !each_old_client(n, NULL, &e, &failed);
+	return list_old_clients(n, &old, &e).ok && !old.n;
+}
+
+/* Everything is in force before its past is removed. */
+static result check_done(const struct node *n, struct err *e)
+{
+	for (size_t f = 0; f < FACET_CLEAN; f++)
+		if (!facet_reached(n->report->levels[f], facet_top((enum facet)f)))
+			return err_set(e, ERR_CONFLICT, "%s is at %d of %d yet", facet_name((enum facet)f), n->report->levels[f],
+				       facet_top((enum facet)f));
+	return OK;
 }
 
 result node_clean(struct node *n, struct err *e)
 {
-	bool failed = false;
-	if (n->layout.control_plane && (n->report->levels[FACET_SIGNER] != SIGNER_KUBEADM_NEW || n->report->levels[FACET_ROOT] != ROOT_KUBEADM_NEW))
-		return err_set(e, ERR_CONFLICT, "the controller-manager still uses %s", n->layout.own_dir);
-	if (n->report->levels[FACET_KUBELET] != ISSUED_NEW || n->report->levels[FACET_TRUST] != TRUST_NEW)
-		return err_set(e, ERR_CONFLICT, "the kubelet still depends on the old authority");
-	each_old_client(n, wipe, e, &failed);
-	if (failed)
-		return FAILED;
+	struct strs old cleanup(strs_release) = { 0 };
+	TRY(check_done(n, e));
+	TRY(list_old_clients(n, &old, e));
+	for (size_t i = 0; i < old.n; i++)
+		TRY(wipe(old.items[i], e));
 	TRY(remove_tree(n->layout.own_dir, 0, e));
 	n->no_pods = true; /* its memory goes with the folder */
 	TRY(remove_tree(n->layout.run_dir, 0, e));

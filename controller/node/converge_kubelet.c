@@ -1,8 +1,6 @@
 /* The kubelet: its client certificate, its trust, one restart. */
 #include "file.h"
-#include "kubeconfig.h"
 #include "node.h"
-#include "remote.h"
 #include "service.h"
 
 #include <stdio.h>
@@ -10,8 +8,8 @@
 #include <time.h>
 
 #define KUBELET_UNIT "kubelet.service"
-#define KUBELET_PORT 10250
-#define SIGN_AGAIN_MS 500
+#define SIGN_AGAIN_MS 500       /* doubled each time */
+#define SIGN_AGAIN_MAX_MS 8000
 #define UNIT_TIMEOUT_MS 60000
 
 /* --- The certificate ------------------------------------------------------------------------------------------------------------------ */
@@ -25,14 +23,14 @@ static result sign_here(const struct node *n, const struct cert *predecessor, co
 	return leaf_reissue(predecessor, k, n->new_ca, ca_key, clock_now_ms(), validity, ret, e);
 }
 
-static result ask_once(const struct node *n, const struct kubeconfig *c, const char *csr, struct cert **ret, struct err *e)
+static result ask_once(const struct node *n, const struct kubeconfig *c, const char *csr, bool rsa, struct cert **ret, struct err *e)
 {
 	struct buf ca cleanup(buf_release) = BUF_INIT;
 	char *pem cleanup(str_freep) = NULL;
 	cert_to_pem(n->old_ca, &ca);
 	cert_to_pem(n->new_ca, &ca);
 	const struct remote_identity id = { c->server, buf_str(&ca), c->client_cert_pem, c->client_key_pem };
-	TRY(remote_sign_kubelet(&id, n->desired->node, csr, n->until_ms, &pem, e));
+	TRY(remote_sign_kubelet(&id, n->desired->node, csr, rsa, n->until_ms, &pem, e));
 	return cert_from_pem(pem, strlen(pem), ret, e);
 }
 
@@ -41,18 +39,18 @@ static result ask_signer(const struct node *n, const struct kubeconfig *c, const
 			 struct cert **ret, struct err *e)
 {
 	struct buf csr cleanup(buf_release) = BUF_INIT;
-	const struct timespec apart = { .tv_nsec = SIGN_AGAIN_MS * 1000000L };
+	char *algorithm cleanup(str_freep) = cert_key_algorithm(predecessor);
 	TRY(csr_make(predecessor, k, &csr, e));
-	while (clock_monotonic_ms() < n->until_ms) {
+	for (int64_t apart = SIGN_AGAIN_MS; clock_monotonic_ms() < n->until_ms; apart = apart < SIGN_AGAIN_MAX_MS ? apart * 2 : apart) {
 		struct cert *got cleanup(cert_freep) = NULL;
-		TRY(ask_once(n, c, buf_str(&csr), &got, e));
+		TRY(ask_once(n, c, buf_str(&csr), str_starts(algorithm, "RSA"), &got, e));
 		if (node_issuer(n, got) == HOLDS_NEW) {
 			*ret = steal(&got);
 			return OK;
 		}
-		nanosleep(&apart, NULL);
+		node_rest(apart);
 	}
-	return err_set(e, ERR_TIMEOUT, "the controller-manager still signs with the old authority");
+	return err_set(e, ERR_TIMEOUT, "kube-controller-manager still signs with the old authority");
 }
 
 static result new_certificate(const struct node *n, const struct kubeconfig *c, struct buf *ret_cert, struct buf *ret_key, struct err *e)
@@ -112,7 +110,7 @@ static result write_files(struct node *n, bool *ret_written, struct err *e)
 	struct buf cert cleanup(buf_release) = BUF_INIT, key cleanup(buf_release) = BUF_SECRET, ca cleanup(buf_release) = BUF_INIT;
 	const char *path = n->layout.kubelet_conf;
 	TRY(file_read(path, MANIFEST_MAX, &text, e));
-	TRY_CTX(kubeconfig_load(path, n->layout.root, &c, e), e, "%s", path);
+	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
 	bool have = is_from_new(n, c.client_cert_pem);
 	if (have && trusts_only_new(n, &c)) {
 		*ret_written = false;
@@ -138,9 +136,9 @@ static bool kubelet_back(struct node *n, const void *context)
 	const int64_t *written = context;
 	long status = 0;
 	struct err e;
-	if (!node_find_processes(n, &e).ok || !n->running[PROCESS_KUBELET] || n->processes[PROCESS_KUBELET].started_ms < *written)
+	if (!node_find_processes(n, &e).ok || !n->running[PROCESS_KUBELET] || !process_younger(&n->processes[PROCESS_KUBELET], *written))
 		return false;
-	return !remote_available() || remote_answers(KUBELET_PORT, "/healthz", &status, &e).ok;
+	return !remote_available() || remote_answers("127.0.0.1", n->layout.kubelet_port, "/healthz", &status, &e).ok;
 }
 
 result node_kubelet(struct node *n, struct err *e)
@@ -150,7 +148,7 @@ result node_kubelet(struct node *n, struct err *e)
 	TRY(write_files(n, &wrote, e));
 	TRY(file_mtime(n->layout.kubelet_conf, &written, e));
 	TRY(node_find_processes(n, e));
-	if (!n->running[PROCESS_KUBELET] || n->processes[PROCESS_KUBELET].started_ms < written) {
+	if (!node_younger(n, PROCESS_KUBELET, n->layout.kubelet_conf)) {
 		TRY(service_restart(KUBELET_UNIT, UNIT_TIMEOUT_MS, e));
 		strs_add(&n->report->restarted, process_name(PROCESS_KUBELET));
 		TRY(node_wait(n, kubelet_back, &written, "the kubelet to be back", e));

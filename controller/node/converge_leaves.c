@@ -1,11 +1,11 @@
 /* Server leaves, kubeconfigs, the scheduler and the controller-manager in place. */
 #include "file.h"
-#include "kubeconfig.h"
 #include "node.h"
-#include "remote.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
-
+#include <unistd.h>
 
 static int64_t validity_of(const struct node *n, const struct cert *predecessor)
 {
@@ -31,7 +31,7 @@ static bool leaf_presented(struct node *n, const void *context)
 	struct err e;
 	if (!remote_available())
 		return true;
-	return remote_presented(n->layout.api_port, &pem, &e).ok && certs_from_pem(pem, strlen(pem), &shown, &e).ok &&
+	return remote_presented(n->layout.api_host, n->layout.api_port, &pem, &e).ok && certs_from_pem(pem, strlen(pem), &shown, &e).ok &&
 	       shown.n == wanted->n && cert_equal(shown.items[0], wanted->items[0]);
 }
 
@@ -55,9 +55,8 @@ result node_server_leaf(struct node *n, struct err *e)
 {
 	struct certs chain cleanup(certs_release) = { 0 };
 	struct buf pem cleanup(buf_release) = BUF_INIT;
-	bool bare = n->desired->levels[FACET_SERVER_LEAF] == LEAF_NEW && n->report->levels[FACET_TRUST] == TRUST_NEW;
-	if (!bare && !n->bridge)
-		return err_set(e, ERR_INPUT, "there is no bridge certificate to present");
+	/* without a bridge every client has been given N before (strategy Bundle) */
+	bool bare = !n->bridge || (n->desired->levels[FACET_SERVER_LEAF] == LEAF_NEW && n->report->levels[FACET_TRUST] == TRUST_NEW);
 	TRY(server_chain(n, !bare, &chain, e));
 	certs_to_pem(&chain, &pem);
 	TRY(node_replace(n, n->layout.apiserver_crt, &pem, 0644, e));
@@ -65,35 +64,101 @@ result node_server_leaf(struct node *n, struct err *e)
 	return node_observe(n, e);
 }
 
-static char *api_url(const struct node *n)
+/* --- The API server's client certificate towards kubelets ------------------------------------------------------------------------------- */
+
+struct pair {
+	struct buf cert, key, ca;
+	char *server;
+};
+
+static void pair_release(struct pair *p)
 {
-	const char *address = n->layout.advertise ? n->layout.advertise : "127.0.0.1";
-	bool v6 = strchr(address, ':') != NULL;
-	return str_printf("https://%s%s%s:%d", v6 ? "[" : "", address, v6 ? "]" : "", n->layout.api_port);
+	buf_release(&p->cert);
+	buf_release(&p->key);
+	buf_release(&p->ca);
+	str_freep(&p->server);
 }
 
-static result absorb(const struct node *n, const struct buf *cert_pem, struct err *e)
+/* The pair as it is now: it may do all that a request to a kubelet needs (kubeadm puts it into a group of administrators). */
+static result read_pair(const struct node *n, struct pair *ret, struct err *e)
 {
-	struct buf key_pem cleanup(buf_release) = BUF_SECRET, ca_pem cleanup(buf_release) = BUF_INIT;
-	char *server cleanup(str_freep) = api_url(n);
-	TRY(file_read(n->layout.kubelet_client_key, 65536, &key_pem, e));
-	cert_to_pem(n->old_ca, &ca_pem);
-	cert_to_pem(n->new_ca, &ca_pem);
-	const struct remote_identity id = { server, buf_str(&ca_pem), buf_str(cert_pem), buf_str(&key_pem) };
-	return remote_absorb(&id, n->until_ms, e);
+	ret->key.secret = true;
+	TRY(file_read(n->layout.kubelet_client_crt, 65536, &ret->cert, e));
+	TRY(file_read(n->layout.kubelet_client_key, 65536, &ret->key, e));
+	cert_to_pem(n->old_ca, &ret->ca);
+	cert_to_pem(n->new_ca, &ret->ca);
+	ret->server = str_printf("https://%s:%d", n->layout.api_host, n->layout.api_port);
+	return OK;
+}
+
+static result new_client(const struct node *n, const struct certs *now, struct cert **ret, struct err *e)
+{
+	if (node_issuer(n, now->items[0]) == HOLDS_NEW) {
+		*ret = cert_copy(now->items[0]);
+		return OK;
+	}
+	TRY_CTX(reissue(n, now->items[0], NULL, ret, e), e, "%s", n->layout.kubelet_client_crt);
+	return OK;
+}
+
+/* Written beside with owner and mode of the one in place, so that a bare rename remains for the chosen moment. */
+static result stage_client(struct node *n, const char *staged, const struct cert *leaf, struct err *e)
+{
+	struct buf pem cleanup(buf_release) = BUF_INIT;
+	cert_to_pem(leaf, &pem);
+	TRY(node_back_up(n, n->layout.kubelet_client_crt, e));
+	TRY(file_remove(staged, e));
+	TRY(file_backup(n->layout.kubelet_client_crt, staged, e));
+	return file_replace(staged, buf_str(&pem), pem.len, 0644, NULL, e);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+
+/* The rename was made without waiting for the disk. */
+static result sync_folder(const char *path, struct err *e)
+{
+	char *folder cleanup(str_freep) = str_ndup(path, (size_t)(strrchr(path, '/') - path));
+	int fd cleanup(close_fd) = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd) != 0)
+		return err_errno(e, "syncing %s", folder);
+	return OK;
+}
+
+static result switch_client(struct node *n, const struct cert *leaf, const struct remote_identity *id, struct err *e)
+{
+	char *staged cleanup(str_freep) = str_printf("%s.certrotation", n->layout.kubelet_client_crt);
+	TRY(stage_client(n, staged, leaf, e));
+	if (remote_available())
+		node_await_quiet(n, id);
+	if (rename(staged, n->layout.kubelet_client_crt) != 0)
+		return err_errno(e, "renaming %s", staged);
+	strs_add(&n->report->changed, n->layout.kubelet_client_crt);
+	return OK;
 }
 
 result node_kubelet_client(struct node *n, struct err *e)
 {
-	struct certs now cleanup(certs_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
-	struct buf pem cleanup(buf_release) = BUF_INIT;
+	struct certs now cleanup(certs_release) = { 0 };
+	struct buf note cleanup(buf_release) = BUF_INIT;
+	struct pair p cleanup(pair_release) = { 0 };
+	char fingerprint[CERT_FINGERPRINT_SIZE];
+	TRY(read_pair(n, &p, e)); /* of before: the API server accepts both authorities */
+	const struct remote_identity id = { p.server, buf_str(&p.ca), buf_str(&p.cert), buf_str(&p.key) };
 	TRY(node_certs(n->layout.kubelet_client_crt, &now, e));
-	TRY_CTX(reissue(n, now.items[0], NULL, &leaf, e), e, "%s", n->layout.kubelet_client_crt);
-	cert_to_pem(leaf, &pem);
-	TRY(node_replace(n, n->layout.kubelet_client_crt, &pem, 0644, e));
+	TRY(new_client(n, &now, &leaf, e));
+	if (!cert_equal(leaf, now.items[0]))
+		TRY(switch_client(n, leaf, &id, e));
 	if (remote_available())
-		TRY(absorb(n, &pem, e));
+		TRY(node_absorb(n, &id, e));
+	TRY(sync_folder(n->layout.kubelet_client_crt, e));
+	cert_fingerprint(leaf, fingerprint);
+	buf_add_str(&note, fingerprint);
+	TRY(file_replace(n->layout.absorbed, buf_str(&note), note.len, 0600, NULL, e));
 	return node_observe(n, e);
 }
 
@@ -127,7 +192,7 @@ static result renew_kubeconfig(struct node *n, const char *path, struct err *e)
 	struct buf text cleanup(buf_release) = BUF_SECRET, next cleanup(buf_release) = BUF_SECRET, key cleanup(buf_release) = BUF_SECRET;
 	struct buf cert cleanup(buf_release) = BUF_INIT, ca cleanup(buf_release) = BUF_INIT;
 	TRY(file_read(path, MANIFEST_MAX, &text, e));
-	TRY_CTX(kubeconfig_load(path, n->layout.root, &c, e), e, "%s", path);
+	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
 	if (is_new(n, &c))
 		return OK;
 	if (!c.client_cert_pem || c.client_cert_path)
@@ -149,10 +214,13 @@ result node_admin(struct node *n, struct err *e)
 
 /* --- Restarts in place ------------------------------------------------------------------------------------------------------------------ */
 
+/* A process that must start anew, once: a second time within ten minutes the kubelet would wait. */
 struct restart {
 	enum process process;
-	struct process_seen before;
 	int port;
+	const char *const *reads; /* files that it reads at its start */
+	size_t n_reads;
+	struct process_seen before;
 };
 
 static bool restarted(struct node *n, const void *context)
@@ -163,47 +231,52 @@ static bool restarted(struct node *n, const void *context)
 	struct err e;
 	if (!node_find_processes(n, &e).ok || !n->running[r->process])
 		return false;
-	if (now->pid == r->before.pid && now->started_ms - r->before.started_ms < 1000)
+	if (r->before.pid == now->pid && process_alive(&r->before))
 		return false;
-	return !remote_available() || (remote_answers(r->port, "/healthz", &status, &e).ok && status == 200);
+	return !remote_available() || (remote_answers("127.0.0.1", r->port, "/healthz", &status, &e).ok && status == 200);
 }
 
-/* Younger than what it reads at its start: left alone, for a second restart within ten minutes would make the kubelet wait. */
-static bool must_restart(const struct node *n, enum process p, const char *const *files, size_t n_files)
+static bool must_restart(const struct node *n, const struct restart *r)
 {
-	for (size_t i = 0; i < n_files; i++) {
-		int64_t written = 0;
-		struct err e;
-		if (file_mtime(files[i], &written, &e).ok && n->processes[p].started_ms < written)
+	for (size_t i = 0; i < r->n_reads; i++)
+		if (file_exists(r->reads[i]) && !node_younger(n, r->process, r->reads[i]))
 			return true;
-	}
 	return false;
 }
 
-static result restart_in_place(struct node *n, enum process p, int port, struct err *e)
+static result terminate(struct node *n, struct restart *r, struct err *e)
 {
-	struct restart r = { .process = p, .port = port };
-	if (n->running[p]) {
-		r.before = n->processes[p];
-		r.before.args = (struct strs){ 0 };
-		TRY(process_terminate(&r.before, e));
-		strs_add(&n->report->restarted, process_name(p));
-	}
-	return node_wait(n, restarted, &r, process_name(p), e);
+	if (!n->running[r->process])
+		return OK; /* the kubelet is about to start it */
+	r->before = n->processes[r->process];
+	r->before.args = (struct strs){ 0 };
+	strs_add(&n->report->restarted, process_name(r->process));
+	return process_terminate(&r->before, e);
+}
+
+/* All at once: they do not need each other to start. */
+static result restart_in_place(struct node *n, struct restart *list, size_t count, struct err *e)
+{
+	bool due[PROCESS_COUNT] = { false };
+	for (size_t i = 0; i < count; i++)
+		due[i] = must_restart(n, &list[i]);
+	for (size_t i = 0; i < count; i++)
+		if (due[i])
+			TRY(terminate(n, &list[i], e));
+	for (size_t i = 0; i < count; i++)
+		if (due[i])
+			TRY_CTX(node_wait(n, restarted, &list[i], "the restarted process to be healthy (its log: /var/log/pods)", e), e, "%s",
+				process_name(list[i].process));
+	return OK;
 }
 
 static result new_root(struct node *n, struct err *e)
 {
 	struct buf pem cleanup(buf_release) = BUF_INIT;
-	int holds = 0;
 	if (!node_wants(n, FACET_ROOT, ROOT_OWN_NEW))
 		return OK;
-	TRY(node_bundle_file(n, n->layout.own_root, &holds, e));
-	if (holds == HOLDS_NEW)
-		return OK;
 	cert_to_pem(n->new_ca, &pem);
-	strs_add(&n->report->changed, n->layout.own_root);
-	return file_replace(n->layout.own_root, buf_str(&pem), pem.len, 0644, NULL, e);
+	return node_write_own(n, n->layout.own_root, &pem, 0644, e);
 }
 
 result node_components(struct node *n, struct err *e)
@@ -215,10 +288,11 @@ result node_components(struct node *n, struct err *e)
 	}
 	const char *const scheduler_reads[] = { n->layout.scheduler_conf };
 	const char *const manager_reads[] = { n->layout.manager_conf, n->layout.own_root };
+	struct restart list[] = {
+		{ PROCESS_SCHEDULER, n->layout.scheduler_port, scheduler_reads, ARRAY_LEN(scheduler_reads), { 0 } },
+		{ PROCESS_CONTROLLER_MANAGER, n->layout.manager_port, manager_reads, ARRAY_LEN(manager_reads), { 0 } },
+	};
 	TRY(node_find_processes(n, e));
-	if (must_restart(n, PROCESS_SCHEDULER, scheduler_reads, ARRAY_LEN(scheduler_reads)))
-		TRY(restart_in_place(n, PROCESS_SCHEDULER, n->layout.scheduler_port, e));
-	if (must_restart(n, PROCESS_CONTROLLER_MANAGER, manager_reads, ARRAY_LEN(manager_reads)))
-		TRY(restart_in_place(n, PROCESS_CONTROLLER_MANAGER, n->layout.manager_port, e));
+	TRY(restart_in_place(n, list, ARRAY_LEN(list), e));
 	return node_observe(n, e);
 }

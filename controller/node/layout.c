@@ -1,5 +1,6 @@
 #include "layout.h"
 #include "file.h"
+#include "process.h"
 #include "yaml.h"
 
 #include <stdlib.h>
@@ -11,13 +12,14 @@
 
 void layout_release(struct layout *l)
 {
-	char **const texts[] = { &l->root, &l->manifests, &l->kubelet_pki, &l->run_dir, &l->ca_crt, &l->ca_key, &l->own_dir,
+	char **const texts[] = { &l->root, &l->manifests, &l->kubelet_pki, &l->run_dir, &l->absorbed, &l->ca_crt, &l->ca_key, &l->own_dir,
 				 &l->own_signer, &l->own_root, &l->apiserver_crt, &l->apiserver_key, &l->kubelet_client_crt,
-				 &l->kubelet_client_key, &l->advertise, &l->manager_manifest, &l->manager_aside, &l->manager_conf,
+				 &l->kubelet_client_key, &l->api_host, &l->manager_manifest, &l->manager_aside, &l->manager_conf,
 				 &l->scheduler_conf, &l->admin_conf, &l->super_admin_conf, &l->kubelet_conf,
 				 &l->flag_signing_cert, &l->flag_signing_key, &l->flag_root_ca };
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		str_freep(texts[i]);
+	strs_release(&l->others);
 	memset(l, 0, sizeof *l);
 }
 
@@ -135,8 +137,69 @@ static char *rooted(const char *root, char *path_taken)
 	return full;
 }
 
+/* Where a server on this node is reached: loopback, unless it listens on one address only. Brackets around IPv6. */
+static char *host_of(const struct manifest *m)
+{
+	char *bind cleanup(str_freep) = flag_value(m, "bind-address");
+	bool any = !bind || str_eq(bind, "0.0.0.0") || str_eq(bind, "::") || !*bind;
+	if (any)
+		return str_dup("127.0.0.1");
+	return strchr(bind, ':') ? str_printf("[%s]", bind) : str_dup(bind);
+}
+
+/* A flag that we take care of; only when it names `path`, if that is not NULL. */
+struct handled {
+	const char *flag, *path;
+};
+
+static bool is_handled(const struct layout *l, const struct handled *list, size_t n, const char *flag, size_t flag_len, const char *value)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (strlen(list[i].flag) != flag_len || strncmp(list[i].flag, flag, flag_len) != 0)
+			continue;
+		return !list[i].path || str_eq(list[i].path + strlen(l->root), value);
+	}
+	return false;
+}
+
+/* A flag's value may be a list of files: --tls-sni-cert-key=a.crt,a.key:name */
+static void add_others(struct layout *l, const struct manifest *m, const char *flag, size_t flag_len, const char *value)
+{
+	for (const char *p = value; *p;) {
+		size_t n = strcspn(p, ",:");
+		if (str_starts(p, KUBERNETES_DIR "/"))
+			strs_addf(&l->others, "%s%.*s --%.*s %s", l->root, (int)n, p, (int)flag_len, flag, m->path);
+		p += n;
+		p += strspn(p, ",:");
+	}
+}
+
+static void collect_others(struct layout *l, const struct manifest *m, const struct handled *list, size_t n)
+{
+	static const char *const LISTS[] = { "command", "args" };
+	const struct yaml_node *containers = yaml_at(yaml_root(m->yaml), "spec", "containers", NULL);
+	for (size_t i = 0; i < ARRAY_LEN(LISTS); i++) {
+		yaml_each(item, yaml_get(containers ? containers->first : NULL, LISTS[i])) {
+			const char *s = yaml_str(item), *value = s && str_starts(s, "--") ? strchr(s, '=') : NULL;
+			if (value && !is_handled(l, list, n, s + 2, (size_t)(value - s - 2), value + 1))
+				add_others(l, m, s + 2, (size_t)(value - s - 2), value + 1);
+		}
+	}
+}
+
+/* Files of ours belong to root; a control plane that runs as somebody else (RootlessControlPlane) could not read them. */
+static void check_user(const struct manifest *m, struct report *r)
+{
+	const char *user = yaml_str(yaml_at(yaml_root(m->yaml), "spec", "securityContext", "runAsUser", NULL));
+	if (user && !str_eq(user, "0"))
+		report_add_blocker(r, "UnsupportedUser", m->path, "it runs as user %s; only root is supported yet", user);
+}
+
 static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
 {
+	static const struct handled HANDLED[] = { { "client-ca-file", NULL }, { "tls-cert-file", NULL }, { "tls-private-key-file", NULL },
+						  { "kubelet-client-certificate", NULL }, { "kubelet-client-key", NULL },
+						  { "kubelet-certificate-authority", NULL } };
 	char *path cleanup(str_freep) = str_printf("%s/kube-apiserver.yaml", l->manifests);
 	struct manifest m cleanup(manifest_release) = { 0 };
 	TRY(manifest_read(path, &m, e));
@@ -145,13 +208,37 @@ static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
 	l->apiserver_key = rooted(l->root, needed_path(&m, "tls-private-key-file", r));
 	l->kubelet_client_crt = rooted(l->root, needed_path(&m, "kubelet-client-certificate", r));
 	l->kubelet_client_key = rooted(l->root, needed_path(&m, "kubelet-client-key", r));
-	l->advertise = flag_value(&m, "advertise-address");
+	l->api_host = host_of(&m);
 	l->api_port = port_or(&m, "secure-port", 6443);
 	char *kubelet_ca cleanup(str_freep) = flag_value(&m, "kubelet-certificate-authority");
 	if (kubelet_ca)
 		report_add_blocker(r, "UnsupportedFlag", path, "--kubelet-certificate-authority is set, which is read at start only: "
 				   "rotating it is not supported yet");
+	check_user(&m, r);
+	collect_others(l, &m, HANDLED, ARRAY_LEN(HANDLED));
 	return OK;
+}
+
+/* The flags point to kubeadm's files or to ours, else we would not know what to put back. */
+static void check_manager_flags(const struct layout *l, const char *path, struct report *r)
+{
+	const char *slash = l->ca_crt ? strrchr(l->ca_crt, '/') : NULL;
+	if (!slash)
+		return;
+	int n = (int)(slash - l->ca_crt - (ptrdiff_t)strlen(l->root));
+	const char *dir = l->ca_crt + strlen(l->root);
+	char *ca cleanup(str_freep) = str_printf("%.*s/ca.crt", n, dir), *key cleanup(str_freep) = str_printf("%.*s/ca.key", n, dir);
+	char *signer cleanup(str_freep) = str_printf("%.*s/certrotation/signer.pem", n, dir);
+	char *root cleanup(str_freep) = str_printf("%.*s/certrotation/root.crt", n, dir);
+	const struct { const char *flag, *is, *kubeadm, *own; } flags[] = {
+		{ "cluster-signing-cert-file", l->flag_signing_cert, ca, signer },
+		{ "cluster-signing-key-file", l->flag_signing_key, key, signer },
+		{ "root-ca-file", l->flag_root_ca, ca, root },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(flags); i++)
+		if (flags[i].is && !str_eq(flags[i].is, flags[i].kubeadm) && !str_eq(flags[i].is, flags[i].own))
+			report_add_blocker(r, "UnsupportedPath", path, "--%s is %s: only %s is supported", flags[i].flag, flags[i].is,
+					   flags[i].kubeadm);
 }
 
 static result learn_manager(struct layout *l, struct report *r, struct err *e)
@@ -165,6 +252,13 @@ static result learn_manager(struct layout *l, struct report *r, struct err *e)
 	l->flag_root_ca = needed_path(&m, "root-ca-file", r);
 	l->manager_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
 	l->manager_port = port_or(&m, "secure-port", 10257);
+	const struct handled handled[] = { { "cluster-signing-cert-file", NULL }, { "cluster-signing-key-file", NULL },
+					   { "root-ca-file", NULL }, { "kubeconfig", NULL }, { "client-ca-file", l->ca_crt },
+					   { "authentication-kubeconfig", l->manager_conf },
+					   { "authorization-kubeconfig", l->manager_conf } };
+	check_manager_flags(l, l->manager_manifest, r);
+	check_user(&m, r);
+	collect_others(l, &m, handled, ARRAY_LEN(handled));
 	return OK;
 }
 
@@ -175,30 +269,68 @@ static result learn_scheduler(struct layout *l, struct report *r, struct err *e)
 	TRY(manifest_read(path, &m, e));
 	l->scheduler_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
 	l->scheduler_port = port_or(&m, "secure-port", 10259);
+	const struct handled handled[] = { { "kubeconfig", NULL }, { "client-ca-file", l->ca_crt },
+					   { "authentication-kubeconfig", l->scheduler_conf },
+					   { "authorization-kubeconfig", l->scheduler_conf } };
+	check_user(&m, r);
+	collect_others(l, &m, handled, ARRAY_LEN(handled));
 	return OK;
 }
 
-static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
+/* An etcd that uses the cluster's authority would lose its clients. */
+static result learn_etcd(struct layout *l, struct err *e)
 {
-	char *path cleanup(str_freep) = str_printf("%s" KUBELET_DIR "/config.yaml", l->root);
-	struct buf text cleanup(buf_release) = BUF_INIT;
-	struct yaml *y cleanup(yaml_freep) = NULL;
-	TRY_CTX(file_read(path, CONFIG_MAX, &text, e), e, "not a node that kubeadm has made");
-	TRY_CTX(yaml_parse(buf_str(&text), text.len, &y, e), e, "%s", path);
-	const char *ca = yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL));
-	if (!ca || !str_starts(ca, KUBERNETES_DIR "/")) {
-		report_add_blocker(r, "UnsupportedPath", path, "authentication.x509.clientCAFile is %s: it must be under %s", ca ? ca : "absent",
-				   KUBERNETES_DIR);
+	char *path cleanup(str_freep) = str_printf("%s/etcd.yaml", l->manifests);
+	struct manifest m cleanup(manifest_release) = { 0 };
+	if (!file_exists(path))
 		return OK;
+	TRY(manifest_read(path, &m, e));
+	collect_others(l, &m, NULL, 0);
+	return OK;
+}
+
+/* --- The kubelet: its arguments go before its configuration file -------------------------------------------------------------- */
+
+static char *kubelet_path(const struct layout *l, const struct process_seen *kubelet, const char *flag, const char *otherwise)
+{
+	const char *value = process_flag(kubelet, flag);
+	return str_printf("%s%s", l->root, value ? value : otherwise);
+}
+
+static void learn_kubelet_ca(struct layout *l, const char *config, const char *ca, struct report *r)
+{
+	if (!ca || !str_starts(ca, KUBERNETES_DIR "/")) {
+		report_add_blocker(r, "UnsupportedPath", config, "authentication.x509.clientCAFile is %s: it must be under %s",
+				   ca ? ca : "absent", KUBERNETES_DIR);
+		return;
 	}
 	char *full = str_printf("%s%s", l->root, ca);
 	if (l->ca_crt && !str_eq(l->ca_crt, full))
-		report_add_blocker(r, "UnsupportedPath", path, "clientCAFile is %s, but the API server's --client-ca-file is %s", full,
+		report_add_blocker(r, "UnsupportedPath", config, "clientCAFile is %s, but the API server's --client-ca-file is %s", full,
 				   l->ca_crt);
 	if (l->ca_crt)
 		str_freep(&full);
 	else
 		l->ca_crt = full;
+}
+
+static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
+{
+	struct process_seen kubelet cleanup(process_release) = { 0 };
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	struct yaml *y cleanup(yaml_freep) = NULL;
+	bool running = false;
+	if (!*l->root)
+		TRY(process_find("kubelet", false, &running, &kubelet, e));
+	char *path cleanup(str_freep) = kubelet_path(l, &kubelet, "config", KUBELET_DIR "/config.yaml");
+	l->kubelet_conf = kubelet_path(l, &kubelet, "kubeconfig", KUBERNETES_DIR "/kubelet.conf");
+	TRY_CTX(file_read(path, CONFIG_MAX, &text, e), e, "not a node that kubeadm has made");
+	TRY_CTX(yaml_parse(buf_str(&text), text.len, &y, e), e, "%s", path);
+	const char *ca = process_flag(&kubelet, "client-ca-file"), *port = yaml_str(yaml_get(yaml_root(y), "port"));
+	learn_kubelet_ca(l, path, ca ? ca : yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL)), r);
+	l->kubelet_port = port ? (int)strtol(port, NULL, 10) : 10250;
+	if (!str_starts(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR "/"))
+		report_add_blocker(r, "UnsupportedPath", l->kubelet_conf, "the kubelet's kubeconfig must be under %s", KUBERNETES_DIR);
 	return OK;
 }
 
@@ -237,8 +369,8 @@ static void learn_names(struct layout *l, const char *run)
 	l->own_signer = str_printf("%s/signer.pem", l->own_dir);
 	l->own_root = str_printf("%s/root.crt", l->own_dir);
 	l->run_dir = str_printf("%s" STATE_DIR "/%s", l->root, run);
+	l->absorbed = str_printf("%s" STATE_DIR "/absorbed", l->root);
 	l->kubelet_pki = str_printf("%s" KUBELET_DIR "/pki", l->root);
-	l->kubelet_conf = str_printf("%s" KUBERNETES_DIR "/kubelet.conf", l->root);
 	l->admin_conf = str_printf("%s" KUBERNETES_DIR "/admin.conf", l->root);
 	l->super_admin_conf = str_printf("%s" KUBERNETES_DIR "/super-admin.conf", l->root);
 }
@@ -251,6 +383,7 @@ static result learn(struct layout *l, const char *run, struct report *r, struct 
 		TRY(learn_apiserver(l, r, e));
 		TRY(learn_manager(l, r, e));
 		TRY(learn_scheduler(l, r, e));
+		TRY(learn_etcd(l, e));
 	}
 	TRY(learn_kubelet(l, r, e));
 	TRY(learn_strangers(l, r, e));

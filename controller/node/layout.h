@@ -3,6 +3,8 @@
  *
  * Invariants
  * - A flag that we must change and can't follow (absent, twice, outside of what is mounted here) is a blocker, never a guess.
+ * - Every other flag's file is kept in `others`: whether it depends on the authority is seen from what it holds, not from a list
+ *   of flags that somebody must keep up with.
  * - A manifest that an interrupted run has left aside is put back by layout_heal before anything else is looked at.
  */
 #ifndef LAYOUT_H
@@ -18,15 +20,16 @@
 struct layout {
 	bool control_plane;
 	char *root;                      /* prefix of every path: "" on the node itself */
-	char *manifests, *kubelet_pki, *run_dir;
+	char *manifests, *kubelet_pki, *run_dir, *absorbed;
 	char *ca_crt, *ca_key;           /* what --client-ca-file (control plane) or clientCAFile (worker) names */
 	char *own_dir, *own_signer, *own_root;
 	char *apiserver_crt, *apiserver_key, *kubelet_client_crt, *kubelet_client_key;
-	char *advertise;                 /* "172.18.0.2" */
-	int api_port, manager_port, scheduler_port;
+	char *api_host;                  /* where this node's API server listens, as in a URL: "127.0.0.1" */
+	int api_port, manager_port, scheduler_port, kubelet_port;
 	char *manager_manifest, *manager_aside;
 	char *manager_conf, *scheduler_conf, *admin_conf, *super_admin_conf, *kubelet_conf;
-	char *flag_signing_cert, *flag_signing_key, *flag_root_ca; /* as the manifest has them now */
+	char *flag_signing_cert, *flag_signing_key, *flag_root_ca; /* as the manifest has them now, without root */
+	struct strs others;              /* files that flags of static Pods name and that we do not handle: "path --flag manifest" */
 };
 void layout_release(struct layout *l);
 

@@ -66,11 +66,14 @@ static result prepare(struct node *n, const struct options *o, struct err *e)
 
 static result run(struct node *n, const struct options *o, bool act, struct err *e)
 {
+	struct err unseen;
 	TRY(prepare(n, o, e));
 	TRY(node_observe(n, e));
-	if (act)
-		TRY(node_converge(n, e));
-	return node_observe(n, e);
+	if (!act)
+		return OK;
+	result done = node_converge(n, e);
+	result seen = node_observe(n, done.ok ? e : &unseen);
+	return done.ok ? seen : done;
 }
 
 /* --- Commands --------------------------------------------------------------------------------------------------------------------------- */
@@ -113,6 +116,8 @@ static int converge_command(const struct options *o)
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		r.levels[f] = FACET_UNKNOWN;
 	result done = read_desired(o, &d, &e);
+	if (!d.run)
+		d.run = str_dup("inventory");
 	r.node = str_dup(d.node ? d.node : "");
 	r.run = str_dup(d.run ? d.run : "");
 	n.until_ms = clock_monotonic_ms() + (d.deadline_ms ? d.deadline_ms : DEADLINE_MS);
@@ -190,13 +195,14 @@ static int inspect_command(struct options *o)
 	struct node n cleanup(node_release) = { .desired = &d, .report = &r };
 	struct err e = { 0 };
 	if (!o->desired_file && !getenv(CONTRACT_ENV)) {
-		d.run = str_dup("inspect");
 		for (size_t f = 0; f < FACET_COUNT; f++)
 			d.levels[f] = FACET_UNTOUCHED;
 	} else if (!read_desired(o, &d, &e).ok) {
 		fprintf(stderr, "certrotation-node: %s\n", e.message);
 		return 2;
 	}
+	if (!d.run)
+		d.run = str_dup("inspect");
 	r.node = str_dup(d.node ? d.node : "");
 	r.run = str_dup(d.run);
 	if (!layout_learn(o->root, d.run, &n.layout, &r, &e).ok || !know_authorities(&n, &e).ok || !node_observe(&n, &e).ok) {

@@ -9,9 +9,11 @@
 #define NODE_H
 
 #include "contract.h"
+#include "kubeconfig.h"
 #include "layout.h"
 #include "pki.h"
 #include "process.h"
+#include "remote.h"
 
 #define HOLDS_OLD 1
 #define HOLDS_NEW 2
@@ -40,6 +42,8 @@ result node_certs(const char *path, struct certs *ret, struct err *e) MUST_CHECK
 result node_key_file(const char *path, struct key **ret, struct err *e) MUST_CHECK;
 result node_old_key(const struct node *n, struct key **ret, struct err *e) MUST_CHECK;
 result node_new_key(const struct node *n, struct key **ret, struct err *e) MUST_CHECK;
+/* A kubeconfig by its full path. */
+result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e) MUST_CHECK;
 /* Where kubelet.conf's client certificate is; NULL when it is embedded. Caller frees. */
 char *node_kubelet_client_path(const struct node *n);
 
@@ -47,17 +51,28 @@ char *node_kubelet_client_path(const struct node *n);
 /* Fills the report's levels, times and blockers from the node as it is now. */
 result node_observe(struct node *n, struct err *e) MUST_CHECK;
 result node_find_processes(struct node *n, struct err *e) MUST_CHECK;
+/* True when the process has started after the file was written: what it reads at its start, it has read. */
+bool node_younger(const struct node *n, enum process p, const char *path);
 
 /* --- Acting (converge.c and its parts) ------------------------------------------------------------------------------------ */
 bool node_wants(const struct node *n, enum facet f, int level); /* asked for at least that level, and not there yet */
 result node_converge(struct node *n, struct err *e) MUST_CHECK;
-/* Copies the file into the run's folder, once, before its first change; then replaces it. */
+/* Copies the file into the run's folder, once, before its first change; then replaces it. The same content again: nothing. */
 result node_replace(struct node *n, const char *path, const struct buf *content, mode_t mode_if_new, struct err *e) MUST_CHECK;
+/* Ditto without a copy, for files of our own: the folder is made. */
+result node_write_own(struct node *n, const char *path, const struct buf *content, mode_t mode, struct err *e) MUST_CHECK;
+/* The copy alone. */
+result node_back_up(const struct node *n, const char *path, struct err *e) MUST_CHECK;
 /* The path of a file's backup. Caller frees. */
 char *node_backup_path(const struct node *n, const char *path);
 /* Polls until `holds` or the deadline; ERR_TIMEOUT names `what`. */
 result node_wait(struct node *n, bool (*holds)(struct node *n, const void *context), const void *context, const char *what,
 		 struct err *e) MUST_CHECK;
+void node_rest(int64_t ms);
+/* Until nobody of ours would notice that the API server drops its connections to kubelets, or for a few seconds (absorb.c). */
+void node_await_quiet(struct node *n, const struct remote_identity *id);
+/* Makes the API server take up its changed client certificate now, by a request of our own. */
+result node_absorb(struct node *n, const struct remote_identity *id, struct err *e) MUST_CHECK;
 result node_sign_bridge(struct node *n, struct err *e) MUST_CHECK;
 result node_own_signer(struct node *n, struct err *e) MUST_CHECK;
 result node_trust(struct node *n, int level, struct err *e) MUST_CHECK;

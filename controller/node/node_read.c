@@ -1,5 +1,4 @@
 #include "file.h"
-#include "kubeconfig.h"
 #include "node.h"
 
 #include <string.h>
@@ -89,11 +88,16 @@ result node_new_key(const struct node *n, struct key **ret, struct err *e)
 	return matching_key(n->new_ca, paths, ARRAY_LEN(paths), "the new authority", ret, e);
 }
 
+result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e)
+{
+	return kubeconfig_load(path + strlen(n->layout.root), n->layout.root, ret, e);
+}
+
 char *node_kubelet_client_path(const struct node *n)
 {
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct err e;
-	if (!kubeconfig_load(n->layout.kubelet_conf, n->layout.root, &c, &e).ok || !c.client_cert_path)
+	if (!node_kubeconfig(n, n->layout.kubelet_conf, &c, &e).ok || !c.client_cert_path)
 		return NULL;
 	return str_dup(c.client_cert_path);
 }

@@ -1,11 +1,10 @@
 /* What the node's files, processes and servers say, as facets. */
 #include "file.h"
-#include "kubeconfig.h"
 #include "node.h"
 #include "podca.h"
-#include "remote.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 static void set(struct node *n, enum facet f, int level)
 {
@@ -17,12 +16,19 @@ static void foreign(struct node *n, const char *path, const char *what)
 	report_add_blocker(n->report, "ForeignAuthority", path, "%s neither the old nor the new authority: a person must look", what);
 }
 
-/* True when the process reads the file at its start and has started after it was written. */
-static bool younger(const struct node *n, enum process p, const char *path)
+/* client-go looks at its client certificate every five minutes whatever happens (CertCallbackRefreshDuration). */
+#define ABSORBED_BY_ITSELF_MS ((int64_t)6 * 60000)
+
+bool node_younger(const struct node *n, enum process p, const char *path)
 {
 	int64_t written = 0;
 	struct err e;
-	return n->running[p] && file_mtime(path, &written, &e).ok && n->processes[p].started_ms >= written;
+	return n->running[p] && file_mtime(path, &written, &e).ok && process_younger(&n->processes[p], written);
+}
+
+static int lower(int a, int b)
+{
+	return a < b ? a : b;
 }
 
 /* --- Bundles ---------------------------------------------------------------------------------------------------------------- */
@@ -79,8 +85,10 @@ static int signer_level(const struct node *n)
 				       n->new_ca && flag_is(n, "cluster-signing-cert-file", n->layout.ca_crt)
 			       ? SIGNER_KUBEADM_NEW
 			       : SIGNER_KUBEADM_OLD;
-	if (!node_certs(n->layout.own_signer, &list, &e).ok)
+	if (!node_certs(n->layout.own_signer, &list, &e).ok) {
+		report_add_blocker(n->report, "UnreadableFile", n->layout.own_signer, "%s", e.message);
 		return FACET_UNKNOWN;
+	}
 	return n->new_ca && cert_equal(list.items[0], n->new_ca) ? SIGNER_OWN_NEW : SIGNER_OWN_OLD;
 }
 
@@ -92,7 +100,7 @@ static int root_level(const struct node *n)
 	const char *path = own ? n->layout.own_root : n->layout.ca_crt;
 	if (!n->running[PROCESS_CONTROLLER_MANAGER] || !node_bundle_file(n, path, &holds, &e).ok)
 		return ROOT_KUBEADM_OLD;
-	bool fresh = younger(n, PROCESS_CONTROLLER_MANAGER, path);
+	bool fresh = node_younger(n, PROCESS_CONTROLLER_MANAGER, path);
 	if (!own)
 		return fresh && holds == HOLDS_NEW ? ROOT_KUBEADM_NEW : ROOT_KUBEADM_OLD;
 	if (holds == HOLDS_NEW)
@@ -113,19 +121,32 @@ static void check_leaf(struct node *n, const char *path, const struct cert *leaf
 	}
 }
 
+/* A bare leaf from N while O is still trusted, although there is a bridge (kubeadm has renewed it): who trusts only O can't
+ * verify it, so it counts as not done. */
 static int leaf_level(const struct node *n, const struct certs *list)
 {
 	int issuer = node_issuer(n, list->items[0]);
 	if (issuer != HOLDS_NEW)
 		return issuer == HOLDS_OLD ? LEAF_OLD : FACET_UNKNOWN;
-	return list->n > 1 ? LEAF_BRIDGE : LEAF_NEW;
+	if (list->n > 1)
+		return LEAF_BRIDGE;
+	return n->bridge && n->report->levels[FACET_TRUST] != TRUST_NEW ? LEAF_OLD : LEAF_NEW;
+}
+
+static int presented_level(const struct node *n)
+{
+	struct certs shown cleanup(certs_release) = { 0 };
+	char *pem cleanup(str_freep) = NULL;
+	struct err e;
+	if (!remote_presented(n->layout.api_host, n->layout.api_port, &pem, &e).ok || !certs_from_pem(pem, strlen(pem), &shown, &e).ok)
+		return FACET_UNKNOWN;
+	return leaf_level(n, &shown);
 }
 
 /* What counts is what is presented; the file must agree, or a restart would bring something else. */
 static void observe_server_leaf(struct node *n)
 {
-	struct certs file cleanup(certs_release) = { 0 }, shown cleanup(certs_release) = { 0 };
-	char *pem cleanup(str_freep) = NULL;
+	struct certs file cleanup(certs_release) = { 0 };
 	struct err e;
 	if (!node_certs(n->layout.apiserver_crt, &file, &e).ok) {
 		report_add_blocker(n->report, "UnreadableFile", n->layout.apiserver_crt, "%s", e.message);
@@ -133,29 +154,49 @@ static void observe_server_leaf(struct node *n)
 	}
 	int level = leaf_level(n, &file);
 	check_leaf(n, n->layout.apiserver_crt, file.items[0], node_issuer(n, file.items[0]));
-	if (remote_available()) {
-		bool seen = remote_presented(n->layout.api_port, &pem, &e).ok && certs_from_pem(pem, strlen(pem), &shown, &e).ok;
-		int presented = seen ? leaf_level(n, &shown) : FACET_UNKNOWN;
-		level = presented < level ? presented : level;
-	}
+	if (remote_available())
+		level = lower(level, presented_level(n));
 	set(n, FACET_SERVER_LEAF, level);
 }
 
+static result kubelet_serving(const struct node *n, struct certs *ret, struct err *e)
+{
+	char *path cleanup(str_freep) = str_printf("%s/kubelet-server-current.pem", n->layout.kubelet_pki), *pem cleanup(str_freep) = NULL;
+	if (file_exists(path))
+		return node_certs(path, ret, e);
+	if (!remote_available())
+		return err_set(e, ERR_NOT_FOUND, "not seen");
+	TRY(remote_presented("127.0.0.1", n->layout.kubelet_port, &pem, e));
+	return certs_from_pem(pem, strlen(pem), ret, e);
+}
+
+/* Self-signed, or from an authority that is none of ours: nothing of it changes. */
 static void observe_kubelet_server(struct node *n)
 {
-	char *path cleanup(str_freep) = str_printf("%s/kubelet-server-current.pem", n->layout.kubelet_pki);
 	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
 	set(n, FACET_KUBELET_SERVER, FACET_ABSENT);
-	if (!file_exists(path) || !node_certs(path, &list, &e).ok)
-		return;
-	int issuer = node_issuer(n, list.items[0]);
-	if (issuer == HOLDS_OTHER)
+	if (!kubelet_serving(n, &list, &e).ok || node_issuer(n, list.items[0]) == HOLDS_OTHER)
 		return;
 	set(n, FACET_KUBELET_SERVER, leaf_level(n, &list));
-	if (issuer == HOLDS_OLD)
-		report_add_blocker(n->report, "UnsupportedKubeletServing", path,
-				   "serverTLSBootstrap: kubelet serving certificates from the cluster's authority are not supported yet");
+	if (node_issuer(n, list.items[0]) == HOLDS_OLD)
+		report_add_blocker(n->report, "UnsupportedKubeletServing", "serverTLSBootstrap",
+				   "kubelet serving certificates from the cluster's authority are not supported yet");
+}
+
+/* Taken up: seen and noted, or by an API server that is younger than the file, or after so long that it has looked by itself. */
+static bool is_absorbed(const struct node *n, const struct cert *leaf)
+{
+	struct buf noted cleanup(buf_release) = BUF_INIT;
+	char fingerprint[CERT_FINGERPRINT_SIZE];
+	int64_t written = 0;
+	struct err e;
+	cert_fingerprint(leaf, fingerprint);
+	if (!remote_available() || node_younger(n, PROCESS_APISERVER, n->layout.kubelet_client_crt))
+		return true;
+	if (file_read(n->layout.absorbed, 4096, &noted, &e).ok && str_eq(buf_str(&noted), fingerprint))
+		return true;
+	return file_mtime(n->layout.kubelet_client_crt, &written, &e).ok && clock_now_ms() - written > ABSORBED_BY_ITSELF_MS;
 }
 
 static void observe_kubelet_client(struct node *n)
@@ -169,43 +210,55 @@ static void observe_kubelet_client(struct node *n)
 	int issuer = node_issuer(n, list.items[0]);
 	check_leaf(n, n->layout.kubelet_client_crt, list.items[0], issuer);
 	if (issuer != HOLDS_OTHER)
-		set(n, FACET_KUBELET_CLIENT, issuer == HOLDS_NEW ? ISSUED_NEW : ISSUED_OLD);
+		set(n, FACET_KUBELET_CLIENT, issuer == HOLDS_NEW && is_absorbed(n, list.items[0]) ? ISSUED_NEW : ISSUED_OLD);
 }
 
 /* --- Kubeconfigs -------------------------------------------------------------------------------------------------------------- */
 
-/* ISSUED_NEW when the leaf is from N and the trust holds N; a file that is not there counts as anything. */
+/* What is needed of a kubeconfig, or a blocker. */
+static bool read_kubeconfig(struct node *n, const char *path, struct kubeconfig *c, struct cert **leaf, int *holds)
+{
+	struct err e;
+	if (!node_kubeconfig(n, path, c, &e).ok) {
+		report_add_blocker(n->report, "UnreadableFile", path, "%s", e.message);
+		return false;
+	}
+	if (c->unsupported || !c->ca_pem || c->ca_path || !c->client_cert_pem) {
+		report_add_blocker(n->report, "UnsupportedKubeconfig", path, "%s: only an embedded authority and a client certificate are "
+				   "supported yet", c->unsupported ? c->unsupported : c->ca_path ? "certificate-authority" : "current context");
+		return false;
+	}
+	if (cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), leaf, &e).ok &&
+	    node_bundle(n, c->ca_pem, strlen(c->ca_pem), holds, &e).ok)
+		return true;
+	report_add_blocker(n->report, "UnreadableFile", path, "%s", e.message);
+	return false;
+}
+
+/* ISSUED_NEW when the leaf is from N and N alone is trusted; a file that is not there counts as anything. */
 static int kubeconfig_level(struct node *n, const char *path, bool may_be_absent)
 {
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
-	struct err e;
 	int holds = 0;
 	if (may_be_absent && !file_exists(path))
 		return ISSUED_NEW;
-	if (!kubeconfig_load(path, n->layout.root, &c, &e).ok || !c.ca_pem || !c.client_cert_pem ||
-	    !cert_from_pem(c.client_cert_pem, strlen(c.client_cert_pem), &leaf, &e).ok ||
-	    !node_bundle(n, c.ca_pem, strlen(c.ca_pem), &holds, &e).ok) {
-		report_add_blocker(n->report, "UnreadableFile", path, "it must be a kubeconfig with a CA and a client certificate");
+	if (!read_kubeconfig(n, path, &c, &leaf, &holds))
 		return FACET_UNKNOWN;
-	}
 	int issuer = node_issuer(n, leaf);
 	check_leaf(n, path, leaf, issuer);
-	if (issuer == HOLDS_OTHER)
+	if (holds & HOLDS_OTHER)
+		foreign(n, path, "trusts what is");
+	if (issuer == HOLDS_OTHER || (holds & HOLDS_OTHER))
 		return FACET_UNKNOWN;
-	return issuer == HOLDS_NEW && (holds & HOLDS_NEW) ? ISSUED_NEW : ISSUED_OLD;
-}
-
-static int lower(int a, int b)
-{
-	return a < b ? a : b;
+	return issuer == HOLDS_NEW && holds == HOLDS_NEW ? ISSUED_NEW : ISSUED_OLD;
 }
 
 static void observe_components(struct node *n)
 {
 	int level = lower(kubeconfig_level(n, n->layout.scheduler_conf, false), kubeconfig_level(n, n->layout.manager_conf, false));
-	bool fresh = younger(n, PROCESS_SCHEDULER, n->layout.scheduler_conf) &&
-		     younger(n, PROCESS_CONTROLLER_MANAGER, n->layout.manager_conf);
+	bool fresh = node_younger(n, PROCESS_SCHEDULER, n->layout.scheduler_conf) &&
+		     node_younger(n, PROCESS_CONTROLLER_MANAGER, n->layout.manager_conf);
 	set(n, FACET_COMPONENTS, level == ISSUED_NEW && !fresh ? ISSUED_OLD : level);
 }
 
@@ -215,17 +268,73 @@ static void observe_admin(struct node *n)
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
 	set(n, FACET_ADMIN, lower(kubeconfig_level(n, n->layout.admin_conf, true), kubeconfig_level(n, n->layout.super_admin_conf, true)));
-	if (kubeconfig_load(n->layout.admin_conf, n->layout.root, &c, &e).ok && c.client_cert_pem &&
+	if (node_kubeconfig(n, n->layout.admin_conf, &c, &e).ok && c.client_cert_pem &&
 	    cert_from_pem(c.client_cert_pem, strlen(c.client_cert_pem), &leaf, &e).ok)
 		n->report->admin_subject = cert_subject(leaf);
+}
+
+/* The kubelet's own rotation needs a symlink in its folder (client-go util/certificate/certificate_store.go). */
+static void check_kubelet_files(struct node *n)
+{
+	char *path cleanup(str_freep) = node_kubelet_client_path(n), *link cleanup(str_freep) = NULL;
+	struct stat st;
+	link = str_printf("%s/kubelet-client-current.pem", n->layout.kubelet_pki);
+	if (!path)
+		return;
+	if (!str_eq(path, link))
+		report_add_blocker(n->report, "UnsupportedPath", n->layout.kubelet_conf, "client-certificate is %s: only %s is supported", path,
+				   link);
+	else if (lstat(link, &st) == 0 && !S_ISLNK(st.st_mode))
+		report_add_blocker(n->report, "UnsupportedPath", link, "it must be a symlink, or the kubelet can't rotate its certificate");
 }
 
 /* kubelet.conf is written last (see node_kubelet), so a kubelet that is younger than it has read all. */
 static void observe_kubelet(struct node *n)
 {
 	int level = kubeconfig_level(n, n->layout.kubelet_conf, false);
-	bool fresh = younger(n, PROCESS_KUBELET, n->layout.kubelet_conf);
+	bool fresh = node_younger(n, PROCESS_KUBELET, n->layout.kubelet_conf);
 	set(n, FACET_KUBELET, level == ISSUED_NEW && !fresh ? ISSUED_OLD : level);
+	check_kubelet_files(n);
+}
+
+/* --- What others read ------------------------------------------------------------------------------------------------------------ */
+
+/* True when the file has to do with the authority: O or something that O has issued, as PEM or in a kubeconfig. */
+static bool depends_on_old(const struct node *n, const char *path)
+{
+	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
+	struct certs list cleanup(certs_release) = { 0 }, inside cleanup(certs_release) = { 0 };
+	struct err e;
+	bool found = false;
+	if (node_certs(path, &list, &e).ok)
+		for (size_t i = 0; i < list.n; i++)
+			found = found || cert_equal(list.items[i], n->old_ca) || node_issuer(n, list.items[i]) == HOLDS_OLD;
+	else if (node_kubeconfig(n, path, &c, &e).ok && c.ca_pem &&
+		 certs_from_pem(c.ca_pem, strlen(c.ca_pem), &inside, &e).ok)
+		for (size_t i = 0; i < inside.n; i++)
+			found = found || cert_equal(inside.items[i], n->old_ca);
+	return found;
+}
+
+static void observe_others(struct node *n)
+{
+	for (size_t i = 0; i < n->layout.others.n; i++) {
+		const char *text = n->layout.others.items[i];
+		char *path cleanup(str_freep) = str_ndup(text, strcspn(text, " "));
+		char *what cleanup(str_freep) = str_dup(text + strlen(path) + 1);
+		what[strcspn(what, " ")] = '\0';
+		if (depends_on_old(n, path))
+			report_add_blocker(n->report, "UnknownFlag", text + strlen(path) + strlen(what) + 2,
+					   "%s=%s depends on the old authority and nobody here knows that flag", what, path);
+	}
+}
+
+static void observe_authority(struct node *n)
+{
+	char until[32];
+	time_format(cert_not_after_ms(n->old_ca), until);
+	if (cert_not_after_ms(n->old_ca) < clock_now_ms())
+		report_add_blocker(n->report, "ExpiredCertificate", n->layout.ca_crt, "the authority itself expired at %s", until);
 }
 
 /* --- All of it ----------------------------------------------------------------------------------------------------------------- */
@@ -274,8 +383,10 @@ static result observe_pods(struct node *n, struct err *e)
 {
 	char *dir cleanup(str_freep) = str_printf("%s" KUBELET_DIR, n->layout.root);
 	char *memory cleanup(str_freep) = str_printf("%s/read", n->layout.run_dir);
-	if (n->no_pods || !n->desired->pods || !n->new_ca || !file_exists(n->layout.run_dir))
+	bool clean = n->no_pods || n->desired->levels[FACET_CLEAN] == CLEAN_YES; /* its memory goes with the run's folder */
+	if (clean || !n->desired->pods || !n->new_ca)
 		return OK;
+	TRY(file_mkdir(n->layout.run_dir, 0700, e));
 	return podca_look(dir, memory, n->old_ca, n->new_ca, n->report, e);
 }
 
@@ -287,10 +398,12 @@ result node_observe(struct node *n, struct err *e)
 	TRY(layout_learn(root, run, &n->layout, n->report, e));
 	TRY(node_find_processes(n, e));
 	n->report->control_plane = n->layout.control_plane;
+	observe_authority(n);
 	observe_trust(n);
 	observe_control_plane(n);
 	observe_kubelet(n);
 	observe_kubelet_server(n);
+	observe_others(n);
 	set(n, FACET_CLEAN, node_is_clean(n) ? CLEAN_YES : CLEAN_NO);
 	TRY(observe_pods(n, e));
 	n->report->at_ms = clock_now_ms();

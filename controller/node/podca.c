@@ -8,17 +8,17 @@
 #include <sys/stat.h>
 
 #define PODS_MAX 2000
-#define FILES_MAX 256
-#define CA_FILE_MAX ((size_t)256 << 10)
+#define FILES_MAX 20000                  /* a ConfigMap or Secret holds at most 1 MiB, so do its files and their names */
+#define CA_FILE_MAX ((size_t)1 << 20)
 #define MEMORY_MAX ((size_t)4 << 20)
 #define UID_PART 13
 #define ID_PART 12
 
-/* A Pod's volume with a cluster CA. */
+/* A Pod whose volumes hold a cluster CA: its worst volume counts. */
 struct mounted {
 	char uid[POD_UID_SIZE];
-	bool has_new, more;    /* more: something beside N */
-	int64_t written_ms;    /* when the volume got its present content */
+	bool has_new, has_old; /* every one holds N; some one holds O */
+	int64_t written_ms;    /* when the last of them got its present content */
 };
 
 struct look {
@@ -41,12 +41,24 @@ static int64_t written_ms(const char *volume, const char *file)
 	return (int64_t)st.st_ctim.tv_sec * 1000 + st.st_ctim.tv_nsec / 1000000;
 }
 
-static bool holds(const struct certs *list, const struct cert *c)
+/* What one file holds, certificate by certificate: a bundle of a Pod's own may hold hundreds, and the CA among them. */
+struct found {
+	bool old, new;
+};
+
+static void look_at_pem(const struct look *l, const char *text, struct found *ret)
 {
-	for (size_t i = 0; c && i < list->n; i++)
-		if (cert_equal(list->items[i], c))
-			return true;
-	return false;
+	static const char BEGIN[] = "-----BEGIN CERTIFICATE-----";
+	for (const char *p = strstr(text, BEGIN); p;) {
+		const char *next = strstr(p + strlen(BEGIN), BEGIN);
+		struct cert *c cleanup(cert_freep) = NULL;
+		struct err broken;
+		if (cert_from_pem(p, next ? (size_t)(next - p) : strlen(p), &c, &broken).ok) {
+			ret->old = ret->old || cert_equal(c, l->old_ca);
+			ret->new = ret->new || cert_equal(c, l->new_ca);
+		}
+		p = next;
+	}
 }
 
 static struct mounted *mounted_of(struct look *l, const char *uid)
@@ -61,80 +73,107 @@ static struct mounted *mounted_of(struct look *l, const char *uid)
 	return m;
 }
 
-/* Only files that hold O or N are of interest; a Pod's worst volume counts. */
-static void look_at_file(struct look *l, const char *uid, const char *volume, const char *file)
+/* Gone in the middle (a Pod that ends, an atomic swap) is no error: what took its place is seen next time. Anything else is. */
+static result look_at_file(struct look *l, const char *uid, const char *volume, const char *file, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_SECRET;
-	struct certs list cleanup(certs_release) = { 0 };
-	struct err e;
-	if (!file_read(file, CA_FILE_MAX, &text, &e).ok || !strstr(buf_str(&text), "-----BEGIN CERTIFICATE-----") ||
-	    !certs_from_pem(buf_str(&text), text.len, &list, &e).ok)
-		return;
-	bool old = holds(&list, l->old_ca), new = holds(&list, l->new_ca);
-	if (!old && !new)
-		return;
+	struct found f = { 0 };
+	struct err broken;
+	result r = file_read(file, CA_FILE_MAX, &text, &broken);
+	if (!r.ok && broken.kind == ERR_NOT_FOUND)
+		return OK;
+	if (!r.ok)
+		return err_set(e, broken.kind, "%s", broken.message);
+	look_at_pem(l, buf_str(&text), &f);
+	if (!f.old && !f.new)
+		return OK;
 	struct mounted *m = mounted_of(l, uid);
 	int64_t when = written_ms(volume, file);
-	m->has_new = m->has_new && new;
-	m->more = m->more || list.n > 1 || old;
+	m->has_new = m->has_new && f.new;
+	m->has_old = m->has_old || f.old;
 	m->written_ms = when > m->written_ms ? when : m->written_ms;
+	return OK;
 }
 
-static void look_at_volume(struct look *l, const char *uid, const char *volume)
+/* The names in a folder; none when it is not there. */
+static result names_in(const char *dir, struct strs *ret, struct err *e)
+{
+	struct err why;
+	if (file_list(dir, FILES_MAX, ret, &why).ok || why.kind == ERR_NOT_FOUND)
+		return OK;
+	return err_set(e, why.kind, "%s", why.message);
+}
+
+/* Called for each entry of a folder. */
+typedef result (*look_fn)(struct look *l, const char *uid, const char *path, struct err *e);
+
+static result look_at_each(struct look *l, const char *uid, const char *dir, look_fn fn, struct err *e)
 {
 	struct strs names cleanup(strs_release) = { 0 };
-	struct err e;
-	if (!file_list(volume, FILES_MAX, &names, &e).ok)
-		return;
+	TRY(names_in(dir, &names, e));
+	for (size_t i = 0; i < names.n; i++) {
+		char *path cleanup(str_freep) = str_printf("%s/%s", dir, names.items[i]);
+		TRY(fn(l, uid, path, e));
+	}
+	return OK;
+}
+
+static result is_regular(const char *path, bool *ret, struct err *e)
+{
+	struct stat st;
+	*ret = false;
+	if (stat(path, &st) != 0)
+		return errno == ENOENT ? OK : err_errno(e, "%s", path);
+	*ret = S_ISREG(st.st_mode) && (size_t)st.st_size <= CA_FILE_MAX;
+	return OK;
+}
+
+/* Tokens and AtomicWriter's own entries aside. */
+static result look_at_volume(struct look *l, const char *uid, const char *volume, struct err *e)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	TRY(names_in(volume, &names, e));
+	for (size_t i = 0; i < names.n; i++) {
+		bool regular = false;
+		char *file cleanup(str_freep) = str_printf("%s/%s", volume, names.items[i]);
+		if (str_starts(names.items[i], "..") || str_eq(names.items[i], "token"))
+			continue;
+		TRY(is_regular(file, &regular, e));
+		if (regular)
+			TRY(look_at_file(l, uid, volume, file, e));
+	}
+	return OK;
+}
+
+/* A subPath mount is never refreshed by the kubelet: volume-subpaths/<volume>/<container>/<number>, the number a file or a folder. */
+static result look_at_subpath_container(struct look *l, const char *uid, const char *dir, struct err *e)
+{
+	TRY(look_at_volume(l, uid, dir, e));
+	struct strs names cleanup(strs_release) = { 0 };
+	TRY(names_in(dir, &names, e));
 	for (size_t i = 0; i < names.n; i++) {
 		struct stat st;
-		char *file cleanup(str_freep) = str_printf("%s/%s", volume, names.items[i]);
-		bool hidden = str_starts(names.items[i], "..") || str_eq(names.items[i], "token");
-		if (!hidden && stat(file, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size <= CA_FILE_MAX)
-			look_at_file(l, uid, volume, file);
+		char *path cleanup(str_freep) = str_printf("%s/%s", dir, names.items[i]);
+		if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+			TRY(look_at_volume(l, uid, path, e));
 	}
+	return OK;
 }
 
-static void look_at_volumes(struct look *l, const char *pod_dir, const char *uid, const char *plugin)
+static result look_at_subpath_volume(struct look *l, const char *uid, const char *dir, struct err *e)
 {
-	struct strs names cleanup(strs_release) = { 0 };
-	struct err e;
-	char *dir cleanup(str_freep) = str_printf("%s/volumes/%s", pod_dir, plugin);
-	if (!file_list(dir, FILES_MAX, &names, &e).ok)
-		return;
-	for (size_t i = 0; i < names.n; i++) {
-		char *volume cleanup(str_freep) = str_printf("%s/%s", dir, names.items[i]);
-		look_at_volume(l, uid, volume);
-	}
+	return look_at_each(l, uid, dir, look_at_subpath_container, e);
 }
 
-/* A subPath mount is a copy that the kubelet never refreshes: volume-subpaths/<volume>/<container>/<n>. */
-static void look_at_subpaths(struct look *l, const char *pod_dir, const char *uid)
-{
-	struct strs volumes cleanup(strs_release) = { 0 };
-	struct err e;
-	char *dir cleanup(str_freep) = str_printf("%s/volume-subpaths", pod_dir);
-	if (!file_list(dir, FILES_MAX, &volumes, &e).ok)
-		return;
-	for (size_t i = 0; i < volumes.n; i++) {
-		struct strs containers cleanup(strs_release) = { 0 };
-		char *volume cleanup(str_freep) = str_printf("%s/%s", dir, volumes.items[i]);
-		if (!file_list(volume, FILES_MAX, &containers, &e).ok)
-			continue;
-		for (size_t k = 0; k < containers.n; k++) {
-			char *container cleanup(str_freep) = str_printf("%s/%s", volume, containers.items[k]);
-			look_at_volume(l, uid, container);
-		}
-	}
-}
-
-static void look_at_pod(struct look *l, const char *pods, const char *uid)
+static result look_at_pod(struct look *l, const char *pods, const char *uid, struct err *e)
 {
 	static const char *const PLUGINS[] = { "kubernetes.io~projected", "kubernetes.io~configmap", "kubernetes.io~secret" };
-	char *dir cleanup(str_freep) = str_printf("%s/%s", pods, uid);
-	for (size_t i = 0; i < ARRAY_LEN(PLUGINS); i++)
-		look_at_volumes(l, dir, uid, PLUGINS[i]);
-	look_at_subpaths(l, dir, uid);
+	for (size_t i = 0; i < ARRAY_LEN(PLUGINS); i++) {
+		char *dir cleanup(str_freep) = str_printf("%s/%s/volumes/%s", pods, uid, PLUGINS[i]);
+		TRY(look_at_each(l, uid, dir, look_at_volume, e));
+	}
+	char *subpaths cleanup(str_freep) = str_printf("%s/%s/volume-subpaths", pods, uid);
+	return look_at_each(l, uid, subpaths, look_at_subpath_volume, e);
 }
 
 /* --- Containers ----------------------------------------------------------------------------------------------------------- */
@@ -150,7 +189,7 @@ static void container_seen(void *context, const char *uid, const char *id, int64
 		return;
 	char *key cleanup(str_freep) = str_printf("%.*s:%.*s", UID_PART, uid, ID_PART, id);
 	bool known = strs_has(&l->remembered, key);
-	bool has_read = known || (m->has_new && started_ms >= m->written_ms);
+	bool has_read = known || (m->has_new && m->written_ms < INT64_MAX - PROCESS_TICK_MS && started_ms > m->written_ms + PROCESS_TICK_MS);
 	if (has_read && !strs_has(&l->seen, key))
 		strs_add(&l->seen, key);
 	/* several processes live in one container; one that started late says nothing about the first */
@@ -175,7 +214,7 @@ static void add_pod_lists(struct look *l)
 		const struct mounted *m = &l->items[i];
 		if (!m->has_new)
 			strs_addf(&l->report->pods_stale, "%.*s", UID_PART, m->uid);
-		else if (m->more)
+		else if (m->has_old)
 			strs_addf(&l->report->pods_mixed, "%.*s", UID_PART, m->uid);
 	}
 	l->report->pods_total = (int)l->n;
@@ -222,7 +261,7 @@ result podca_look(const char *kubelet_dir, const char *memory, const struct cert
 	char *dir cleanup(str_freep) = str_printf("%s/pods", kubelet_dir);
 	TRY(file_list(dir, PODS_MAX, &pods, e));
 	for (size_t i = 0; i < pods.n; i++)
-		look_at_pod(&l, dir, pods.items[i]);
+		TRY_CTX(look_at_pod(&l, dir, pods.items[i], e), e, "looking for authorities in Pods' volumes");
 	recall(memory, &l.remembered);
 	TRY(process_each_container(container_seen, &l, e));
 	drop_contradictions(&l);

@@ -2,8 +2,8 @@
  *
  * Invariants
  * - A process is known by pid and start time together: a pid alone may be another's by now.
- * - Start times are on the node's clock, like file times, with the 10 ms of the kernel's clock tick; so "younger than the file" is an
- *   observation, no guess.
+ * - Start times are on the node's clock, like file times, in the kernel's clock ticks, rounded down; file times may lag by one
+ *   too. So "younger than the file" leaves PROCESS_TICK_MS between them: on doubt a process is not younger.
  */
 #ifndef PROCESS_H
 #define PROCESS_H
@@ -11,6 +11,7 @@
 #include "buf.h"
 #include <sys/types.h>
 
+#define PROCESS_TICK_MS 20
 #define POD_UID_SIZE 64
 #define CONTAINER_ID_SIZE 80
 
@@ -23,13 +24,18 @@ struct process_seen {
 };
 void process_release(struct process_seen *p);
 
-/* The process whose argv[0] is called `name` (its last path component) and, when in_pod, that lives in a Pod. *ret_found false: none. */
+/* The process whose argv[0] is called `name` (its last path component): in_pod, one of a static Pod's; else one outside of Pods.
+ * *ret_found false: none. */
 result process_find(const char *name, bool in_pod, bool *ret_found, struct process_seen *ret, struct err *e) MUST_CHECK;
+/* True when it runs and has started after that time: it has read what was written then. */
+bool process_younger(const struct process_seen *p, int64_t than_ms);
+/* True while any process of that Pod, its sandbox included, lives (or when that can't be told). */
+bool process_pod_alive(const char *pod_uid);
 /* True while that very process lives. */
 bool process_alive(const struct process_seen *p);
 /* SIGTERM. Not there any more: OK. */
 result process_terminate(const struct process_seen *p, struct err *e) MUST_CHECK;
-/* The value of --name=value among the arguments, NULL when absent. */
+/* The value of "--name=value" or "--name value" among the arguments, NULL when absent. */
 const char *process_flag(const struct process_seen *p, const char *name);
 /* Calls `each` for every process that lives in a Pod's container. */
 result process_each_container(void (*each)(void *context, const char *pod_uid, const char *container_id, int64_t started_ms),

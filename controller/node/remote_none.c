@@ -10,23 +10,29 @@ bool remote_available(void)
 	return false;
 }
 
-result remote_answers(int port UNUSED, const char *path UNUSED, long *ret_status UNUSED, struct err *e)
+result remote_answers(const char *host UNUSED, int port UNUSED, const char *path UNUSED, long *ret_status UNUSED, struct err *e)
 {
 	return none(e);
 }
 
-result remote_presented(int port UNUSED, char **ret_pem UNUSED, struct err *e)
+result remote_presented(const char *host UNUSED, int port UNUSED, char **ret_pem UNUSED, struct err *e)
 {
 	return none(e);
 }
 
 result remote_sign_kubelet(const struct remote_identity *id UNUSED, const char *node UNUSED, const char *csr_pem UNUSED,
-			   int64_t until_ms UNUSED, char **ret_cert_pem UNUSED, struct err *e)
+			   bool rsa UNUSED, int64_t until_ms UNUSED, char **ret_cert_pem UNUSED, struct err *e)
 {
 	return none(e);
 }
 
-result remote_absorb(const struct remote_identity *id UNUSED, int64_t until_ms UNUSED, struct err *e)
+result remote_kubelet_looks(const struct remote_identity *id UNUSED, int port UNUSED, int64_t *ret_begun UNUSED,
+			    int64_t *ret_ended UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+result remote_dial_kubelet(const struct remote_identity *id UNUSED, const char *node UNUSED, bool *ret_good UNUSED, struct err *e)
 {
 	return none(e);
 }
