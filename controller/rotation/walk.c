@@ -314,11 +314,20 @@ static void plan_job(const struct world *w, const struct node_state *n, int step
 		       facet_reached(a->levels[FACET_SERVER_LEAF], LEAF_BRIDGE) && a->levels[FACET_CLEAN] != CLEAN_YES;
 }
 
+/* Once there is a run, the first control plane is asked for X on the way. */
 static void plan_visit(const struct world *w, int step, struct plan *ret)
 {
-	for (size_t i = 0; i < w->n_nodes; i++)
-		if (!w->nodes[i].reported)
-			plan_job(w, &w->nodes[i], step, ret);
+	bool wanted = w->run.exists && !w->run.bridge_pem;
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		size_t before = ret->n;
+		if (!n->reported)
+			plan_job(w, n, step, ret);
+		if (ret->n > before && wanted && n->control_plane) {
+			ret->actions[before].wants_bridge = true;
+			wanted = false;
+		}
+	}
 	plan_look_again(ret, LOOK_MS);
 }
 
@@ -563,12 +572,12 @@ WALK_STORAGE struct step STEPS[] = {
 	  SCOPE_NODES, PACE_ALL, .proof = true },
 	{ PHASE_DROPPING_OLD, "distrust", "every server refuses the old authority",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_NEW }), .holds = servers_refuse_old, .plan = plan_look_soon },
+	{ PHASE_DROPPING_OLD, "bare-leaves", "servers present new leaves without the bridge",
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_NEW }, { FACET_KUBELET_SERVER, LEAF_NEW }) },
 	{ PHASE_DROPPING_OLD, "kubeadm-flags", "controller-manager manifests are as kubeadm wrote them",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_KUBEADM_NEW }, { FACET_ROOT, ROOT_KUBEADM_NEW }) },
 	{ PHASE_DROPPING_OLD, "leader-last", "a restarted controller-manager leads",
 	  .holds = controller_manager_leads, .plan = plan_leader },
-	{ PHASE_DROPPING_OLD, "bare-leaves", "servers present new leaves without the bridge",
-	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_NEW }, { FACET_KUBELET_SERVER, LEAF_NEW }) },
 	{ PHASE_DROPPING_OLD, "extension-auth", "aggregated API servers are told to refuse the old authority",
 	  .holds = extension_auth_pruned, .plan = plan_extension_auth },
 	{ PHASE_DROPPING_OLD, "clean", "nothing old is left on any node",
@@ -686,6 +695,22 @@ static size_t pace_budget(const struct world *w, const struct step *s, bool cont
 	return most - running;
 }
 
+/* How far one job may go: over steps that only this node has left, with nothing between them that the cluster must show. The node
+ * program keeps the walk's order within a job. */
+static size_t last_step_of_job(const struct world *w, size_t step, const struct node_state *n)
+{
+	size_t last = step;
+	for (size_t next = step; next < ARRAY_LEN(STEPS) && STEPS[next].scope != SCOPE_CLUSTER && STEPS[next].n_facets; next++) {
+		for (size_t i = 0; i < w->n_nodes; i++)
+			if (&w->nodes[i] != n && !walk_node_done(next, &w->nodes[i]))
+				return last;
+		last = next;
+		if (STEPS[next].holds)
+			return last;
+	}
+	return last;
+}
+
 static void plan_nodes(const struct world *w, size_t step, struct plan *ret)
 {
 	const struct step *s = &STEPS[step];
@@ -700,7 +725,7 @@ static void plan_nodes(const struct world *w, size_t step, struct plan *ret)
 		if (walk_node_done(step, n) || (planes_first && !n->control_plane))
 			continue;
 		size_t before = ret->n;
-		plan_job(w, n, (int)step, ret);
+		plan_job(w, n, (int)last_step_of_job(w, step, n), ret);
 		budget -= ret->n - before;
 	}
 	plan_look_again(ret, LOOK_MS);
