@@ -1,28 +1,41 @@
 #include "watch.h"
-#include "pki.h"
+
+#include "backoff.h"
 #include "thread.h"
+#include "watch_frame.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define FRAME_MAX ((size_t)4 << 20)
-#define ACCEPT "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-#define SERVER_TIMEOUT_S 300
-#define SILENCE_MS 90000         /* bookmarks come once a minute */
-#define BACKOFF_FIRST_MS 200
-#define BACKOFF_MAX_MS 10000
+#define ACCEPT_OBJECT "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+#define ACCEPT_LIST "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+#define SERVER_TIMEOUT_MS 300000  /* to twice that, at random */
+#define GRACE_MS 90000
+#define SILENCE_MS 150000
+#define LIST_TIMEOUT_MS 30000
+#define FIRST_WAIT_MS 200
+#define LONGEST_WAIT_MS 30000
+#define LONGEST_ASKED_WAIT_MS 60000 /* by Retry-After */
+#define FAILURES_TO_LIST 5
 
-/* One target, one thread. */
+/* One target. All but `failed` and `why` is its thread's alone. */
 struct stream {
 	struct watcher *watcher;
-	struct kube *kube;
 	size_t index;
-	char *path, *field_selector, *label_selector;
+	struct kube *kube;
+	char *path, *selectors;     /* "/api/v1/pods", "&fieldSelector=…" encoded */
 	pthread_t thread;
-	char *resource_version;  /* NULL: list first */
-	struct buf frame;
-	int64_t backoff_ms;
+	char *version;              /* NULL: list first */
+	unsigned lists, watches;
+	unsigned failures;          /* attempts in a row of which nothing came */
+	struct frames frames;
+	struct buf list;
+	bool bookmarks, news;       /* in this stream: one came; among these bytes: a change */
+	int64_t last_byte_ms;
+	result read;                /* of the frames of this stream, and why not */
+	struct err read_error;
+	bool failed;                /* under the watcher's lock */
+	struct err why;
 };
 
 struct watcher {
@@ -30,219 +43,307 @@ struct watcher {
 	size_t n;
 	void (*changed)(void *context, size_t target);
 	void *context;
-	pthread_mutex_t mutex;
+	pthread_mutex_t lock;
 	pthread_cond_t woken;
 	atomic_bool stopping;
 	_Atomic uint64_t events, relists, errors, reconnects;
 };
 
-/* --- Frames ------------------------------------------------------------------------------------------------------------------ */
+/* --- State of a target ------------------------------------------------------------------------------------------ */
 
-static void forget_version(struct stream *s)
-{
-	str_freep(&s->resource_version);
-}
-
-/* One watch event. False ends the stream. */
-static bool take_event(struct stream *s, const char *line, size_t len)
-{
-	struct json *event cleanup(json_freep) = NULL;
-	struct err e;
-	if (!json_parse(line, len, &event, &e).ok) {
-		s->watcher->errors++;
-		return false;
-	}
-	const char *type = json_str_or(json_get(event, "type"), "");
-	const char *version = json_str(json_at(event, "object", "metadata", "resourceVersion", NULL));
-	if (str_eq(type, "ERROR")) {
-		s->watcher->errors++;
-		forget_version(s); /* 410 most of the time; a list is right after any */
-		return false;
-	}
-	if (version) {
-		forget_version(s);
-		s->resource_version = str_dup(version);
-	}
-	s->backoff_ms = BACKOFF_FIRST_MS;
-	if (str_eq(type, "ADDED") || str_eq(type, "MODIFIED") || str_eq(type, "DELETED")) {
-		s->watcher->events++;
-		s->watcher->changed(s->watcher->context, s->index);
-	}
-	return true;
-}
-
-static bool on_bytes(void *context, const char *bytes, size_t n)
-{
-	struct stream *s = context;
-	buf_add(&s->frame, bytes, n);
-	if (s->frame.overflow) {
-		s->watcher->errors++;
-		forget_version(s);
-		return false;
-	}
-	for (const char *end; s->frame.len && (end = memchr(s->frame.data, '\n', s->frame.len)) != NULL;) {
-		size_t len = (size_t)(end - s->frame.data);
-		if (len && !take_event(s, s->frame.data, len))
-			return false;
-		buf_consume(&s->frame, len + 1);
-	}
-	return true;
-}
-
-/* --- The thread ---------------------------------------------------------------------------------------------------------------- */
-
-static bool is_stopping(void *context)
+static bool stopping(void *context)
 {
 	const struct stream *s = context;
 	return atomic_load(&s->watcher->stopping);
 }
 
-static bool first_only(void *context UNUSED, const struct json *item UNUSED)
+static void set_version(struct stream *s, char *taken)
 {
-	return false;
+	str_freep(&s->version);
+	s->version = taken;
 }
 
-/* Only the resourceVersion is wanted: a page of one. */
-static result list(struct stream *s, struct err *e)
+static void works(struct stream *s)
 {
-	const struct kube_list q = { .path = s->path, .field_selector = s->field_selector, .label_selector = s->label_selector,
-				     .metadata_only = true, .page = 1 };
-	char *version = NULL;
-	TRY(kube_list_each(s->kube, &q, first_only, NULL, NULL, &version, e));
-	if (!version)
-		return err_set(e, ERR_INPUT, "the list of %s has no resourceVersion", s->path);
-	forget_version(s);
-	s->resource_version = version;
-	s->watcher->relists++;
+	pthread_mutex_lock(&s->watcher->lock);
+	s->failed = false;
+	pthread_mutex_unlock(&s->watcher->lock);
+}
+
+static void fails(struct stream *s, const struct err *why)
+{
+	atomic_fetch_add(&s->watcher->errors, 1);
+	pthread_mutex_lock(&s->watcher->lock);
+	s->failed = true;
+	s->why = *why;
+	pthread_mutex_unlock(&s->watcher->lock);
+}
+
+static void tell(struct stream *s)
+{
 	s->watcher->changed(s->watcher->context, s->index);
+}
+
+/* --- List ------------------------------------------------------------------------------------------------------- */
+
+static bool on_list_bytes(void *context, const char *bytes, size_t n)
+{
+	struct stream *s = context;
+	buf_add(&s->list, bytes, n);
+	return !s->list.overflow;
+}
+
+static result read_list(const struct stream *s, char **ret_version, struct err *e)
+{
+	struct json *list cleanup(json_freep) = NULL;
+	if (s->list.overflow)
+		return err_set(e, ERR_INPUT, "GET %s: a list of one is larger than %zu bytes", s->path, FRAME_MAX);
+	TRY_CTX(json_parse(buf_str(&s->list), s->list.len, &list, e), e, "GET %s", s->path);
+	const char *version = json_str(json_at(list, "metadata", "resourceVersion", NULL));
+	if (!version || !*version)
+		return err_set(e, ERR_INPUT, "GET %s: the list has no resourceVersion", s->path);
+	*ret_version = str_dup(version);
 	return OK;
 }
 
-static void add_selector(struct buf *path, const char *name, const char *selector)
+/* Only its resourceVersion is wanted: one item is enough. As a stream, for that can be stopped. */
+static result list(struct stream *s, struct err *e)
 {
-	if (!selector)
-		return;
-	buf_addf(path, "&%s=", name);
-	for (const char *p = selector; *p; p++) {
-		bool plain = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~", *p) != NULL;
-		plain ? buf_add_char(path, *p) : buf_addf(path, "%%%02X", (unsigned)(unsigned char)*p);
-	}
+	char *path cleanup(str_freep) = str_printf("%s?limit=1%s", s->path, s->selectors), *version = NULL;
+	struct kube_stream q = { .on_bytes = on_list_bytes, .stop = stopping, .context = s, .accept = ACCEPT_LIST,
+				 .timeout_ms = LIST_TIMEOUT_MS };
+	s->list = (struct buf){ .cap = FRAME_MAX };
+	result done = kube_stream(s->kube, path, &q, e);
+	if (done.ok)
+		done = read_list(s, &version, e);
+	buf_release(&s->list);
+	if (!done.ok)
+		return FAILED;
+	set_version(s, version);
+	atomic_fetch_add(&s->watcher->relists, s->lists++ ? 1 : 0);
+	works(s);
+	tell(s); /* whatever changed before is in what is read from now on */
+	return OK;
 }
 
+/* --- Watch ------------------------------------------------------------------------------------------------------ */
+
+static result on_frame(void *context, const char *frame, size_t len, struct err *e)
+{
+	struct stream *s = context;
+	enum frame_kind kind;
+	char *version = NULL;
+	TRY(frame_read(frame, len, &kind, &version, e));
+	if (version)
+		set_version(s, version);
+	s->bookmarks |= kind == FRAME_BOOKMARK;
+	if (kind == FRAME_CHANGE) {
+		atomic_fetch_add(&s->watcher->events, 1);
+		s->news = true;
+	}
+	s->failures = 0;
+	works(s);
+	return OK;
+}
+
+static bool on_watch_bytes(void *context, const char *bytes, size_t n)
+{
+	struct stream *s = context;
+	s->last_byte_ms = clock_monotonic_ms();
+	s->news = false;
+	s->read = frames_feed(&s->frames, bytes, n, on_frame, s, &s->read_error);
+	if (s->news)
+		tell(s);
+	return s->read.ok;
+}
+
+static bool silent(const struct stream *s)
+{
+	return s->bookmarks && clock_monotonic_ms() - s->last_byte_ms > SILENCE_MS;
+}
+
+static bool stop_watch(void *context)
+{
+	return stopping(context) || silent(context);
+}
+
+/* OK when the server ended it in good order. */
 static result watch(struct stream *s, struct err *e)
 {
 	struct buf path cleanup(buf_release) = BUF_INIT;
-	char hex[5];
-	random_hex(2, hex);
-	unsigned seconds = SERVER_TIMEOUT_S + (unsigned)strtoul(hex, NULL, 16) % SERVER_TIMEOUT_S;
-	buf_addf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%u&resourceVersion=%s", s->path, seconds,
-		 s->resource_version);
-	add_selector(&path, "fieldSelector", s->field_selector);
-	add_selector(&path, "labelSelector", s->label_selector);
-	const struct kube_stream q = { .on_bytes = on_bytes, .stop = is_stopping, .context = s, .accept = ACCEPT,
-				       .timeout_ms = (int64_t)(seconds + 30) * 1000, .idle_timeout_ms = SILENCE_MS };
-	buf_clear(&s->frame);
-	s->watcher->reconnects++;
-	return kube_stream(s->kube, buf_str(&path), &q, e);
+	int64_t ms = SERVER_TIMEOUT_MS / 2 + backoff_jittered(SERVER_TIMEOUT_MS);
+	buf_addf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%lld&resourceVersion=", s->path,
+		 (long long)(ms / 1000));
+	http_escape(s->version, &path);
+	buf_add_str(&path, s->selectors);
+	struct kube_stream q = { .on_bytes = on_watch_bytes, .stop = stop_watch, .context = s, .accept = ACCEPT_OBJECT,
+				 .timeout_ms = ms + GRACE_MS };
+	s->bookmarks = false;
+	s->read = OK;
+	atomic_fetch_add(&s->watcher->reconnects, s->watches++ ? 1 : 0);
+	result done = kube_stream(s->kube, buf_str(&path), &q, e);
+	frames_release(&s->frames);
+	if (s->read.ok)
+		return done;
+	set_version(s, NULL);
+	*e = s->read_error;
+	return FAILED;
 }
 
-static void rest(struct stream *s)
+/* --- The thread ------------------------------------------------------------------------------------------------- */
+
+/* True when the resourceVersion can be resumed from: the stream broke, what came until then is known. Not for ever: it may
+ * be one of a past that a restored etcd no longer has. */
+static bool resumable(const struct stream *s, const struct err *why)
+{
+	bool broken = why->kind == ERR_IO || why->kind == ERR_TIMEOUT || why->kind == ERR_BUSY || why->kind == ERR_DENIED;
+	return broken && s->failures < FAILURES_TO_LIST;
+}
+
+static void rest(struct stream *s, int64_t ms)
 {
 	struct watcher *w = s->watcher;
-	pthread_mutex_lock(&w->mutex);
-	if (!w->stopping)
-		thread_cond_wait_ms(&w->woken, &w->mutex, s->backoff_ms);
-	pthread_mutex_unlock(&w->mutex);
-	s->backoff_ms = s->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : s->backoff_ms * 2;
+	int64_t until = clock_monotonic_ms() + ms;
+	pthread_mutex_lock(&w->lock);
+	for (int64_t left = ms; left > 0 && !stopping(s); left = until - clock_monotonic_ms())
+		thread_cond_wait_ms(&w->woken, &w->lock, left);
+	pthread_mutex_unlock(&w->lock);
 }
 
-static void *run_stream(void *context)
+/* The first failure in a row costs no time: servers end watches, and forget old versions, in good order. */
+static int64_t wait_after(struct stream *s, const struct err *why)
+{
+	int64_t ms = backoff_ms(s->failures, FIRST_WAIT_MS, LONGEST_WAIT_MS);
+	int64_t asked = why->retry_after_ms < LONGEST_ASKED_WAIT_MS ? why->retry_after_ms : LONGEST_ASKED_WAIT_MS;
+	s->failures++;
+	return ms < asked ? asked : ms;
+}
+
+static result attempt(struct stream *s, struct err *e)
+{
+	if (!s->version)
+		TRY(list(s, e));
+	return watch(s, e);
+}
+
+static void *run(void *context)
 {
 	struct stream *s = context;
-	while (!is_stopping(s)) {
-		struct err e = { 0 };
-		result done = s->resource_version ? OK : list(s, &e);
-		if (done.ok)
-			done = watch(s, &e);
-		if (done.ok || is_stopping(s))
-			continue;
-		s->watcher->errors++;
-		if (e.kind == ERR_EXPIRED || e.kind == ERR_INPUT || e.kind == ERR_NOT_FOUND)
-			forget_version(s);
-		rest(s);
+	while (!stopping(s)) {
+		struct err why = { 0 };
+		bool ended = attempt(s, &why).ok;
+		if (stopping(s))
+			break;
+		if (!ended) {
+			fails(s, &why);
+			if (!resumable(s, &why))
+				set_version(s, NULL);
+		}
+		rest(s, wait_after(s, &why));
 	}
 	return NULL;
 }
 
-/* --- Life cycle ------------------------------------------------------------------------------------------------------------------ */
+/* --- Life cycle ------------------------------------------------------------------------------------------------- */
 
-static char *copy_or_null(const char *s)
+static void add_selector(struct buf *out, const char *name, const char *selector)
 {
-	return s ? str_dup(s) : NULL;
+	if (!selector || !*selector)
+		return;
+	buf_addf(out, "&%s=", name);
+	http_escape(selector, out);
 }
 
 static void stream_init(struct watcher *w, size_t i, const struct kube *k, const struct watch_target *t)
 {
-	w->streams[i] = (struct stream){ .watcher = w, .kube = kube_clone(k), .index = i, .path = str_dup(t->path),
-					 .field_selector = copy_or_null(t->field_selector),
-					 .label_selector = copy_or_null(t->label_selector),
-					 .frame = { .cap = FRAME_MAX }, .backoff_ms = BACKOFF_FIRST_MS };
+	struct buf selectors = BUF_INIT;
+	add_selector(&selectors, "fieldSelector", t->field_selector);
+	add_selector(&selectors, "labelSelector", t->label_selector);
+	w->streams[i] = (struct stream){
+		.watcher = w,
+		.index = i,
+		.kube = kube_clone(k),
+		.path = str_dup(t->path),
+		.selectors = buf_take(&selectors),
+	};
 }
 
 static void stream_release(struct stream *s)
 {
 	kube_freep(&s->kube);
 	str_freep(&s->path);
-	str_freep(&s->field_selector);
-	str_freep(&s->label_selector);
-	str_freep(&s->resource_version);
-	buf_release(&s->frame);
+	str_freep(&s->selectors);
+	str_freep(&s->version);
+}
+
+static result start_all(struct watcher *w, size_t n, struct err *e)
+{
+	for (; w->n < n; w->n++)
+		TRY(thread_start("watch", run, &w->streams[w->n], &w->streams[w->n].thread, e));
+	return OK;
 }
 
 result watcher_start(const struct kube *k, const struct watch_target *targets, size_t n, void (*changed)(void *context, size_t target),
 		     void *context, struct watcher **ret, struct err *e)
 {
-	struct watcher *w = mem_alloc(sizeof *w);
-	w->streams = mem_alloc(n * sizeof *w->streams);
+	struct watcher *w = mem_alloc(sizeof(*w));
+	w->streams = mem_alloc(n * sizeof(*w->streams));
 	w->changed = changed;
 	w->context = context;
-	pthread_mutex_init(&w->mutex, NULL);
+	pthread_mutex_init(&w->lock, NULL);
 	thread_cond_init(&w->woken);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n; i++) /* all before the first thread: a client is cloned while nobody uses it */
 		stream_init(w, i, k, &targets[i]);
-		if (!thread_start("watch", run_stream, &w->streams[i], &w->streams[i].thread, e).ok) {
+	result started = start_all(w, n, e);
+	if (!started.ok) {
+		for (size_t i = w->n; i < n; i++)
 			stream_release(&w->streams[i]);
-			watcher_stopp(&w);
-			return FAILED;
-		}
-		w->n++;
+		watcher_stopp(&w);
+		return FAILED;
 	}
 	*ret = w;
 	return OK;
 }
 
-void watcher_stopp(struct watcher **wp)
+void watcher_stopp(struct watcher **w)
 {
-	struct watcher *w = *wp;
-	if (!w)
+	struct watcher *old = *w;
+	if (!old)
 		return;
-	pthread_mutex_lock(&w->mutex);
-	w->stopping = true;
-	pthread_cond_broadcast(&w->woken);
-	pthread_mutex_unlock(&w->mutex);
-	for (size_t i = 0; i < w->n; i++) {
-		pthread_join(w->streams[i].thread, NULL);
-		stream_release(&w->streams[i]);
+	pthread_mutex_lock(&old->lock);
+	atomic_store(&old->stopping, true);
+	pthread_cond_broadcast(&old->woken);
+	pthread_mutex_unlock(&old->lock);
+	for (size_t i = 0; i < old->n; i++) {
+		pthread_join(old->streams[i].thread, NULL);
+		stream_release(&old->streams[i]);
 	}
-	pthread_cond_destroy(&w->woken);
-	pthread_mutex_destroy(&w->mutex);
-	free(w->streams);
-	free(w);
-	*wp = NULL;
+	pthread_cond_destroy(&old->woken);
+	pthread_mutex_destroy(&old->lock);
+	free(old->streams);
+	free(old);
+	*w = NULL;
 }
 
 struct watch_counters watcher_counters(const struct watcher *w)
 {
-	return (struct watch_counters){ .events = w->events, .relists = w->relists, .errors = w->errors,
-					.reconnects = w->reconnects };
+	return (struct watch_counters){
+		.events = atomic_load(&w->events),
+		.relists = atomic_load(&w->relists),
+		.errors = atomic_load(&w->errors),
+		.reconnects = atomic_load(&w->reconnects),
+	};
+}
+
+bool watcher_failing(struct watcher *w, struct err *ret)
+{
+	bool failing = false;
+	pthread_mutex_lock(&w->lock);
+	for (size_t i = 0; i < w->n && !failing; i++) {
+		failing = w->streams[i].failed;
+		if (failing)
+			*ret = w->streams[i].why;
+	}
+	pthread_mutex_unlock(&w->lock);
+	return failing;
 }
