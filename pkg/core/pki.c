@@ -246,7 +246,6 @@ static result take_key(const struct block *b, void *context, struct err *e)
 	cleanup(EVP_PKEY_freep) EVP_PKEY *pkey = d2i_AutoPrivateKey(NULL, &at, b->len);
 	if (!pkey || at != b->der + b->len)
 		return pki_err(e, ERR_INPUT, "broken private key");
-	ERR_clear_error(); /* decoders that were tried first leave their complaints */
 	*k = mem_alloc(sizeof(**k));
 	(*k)->pkey = steal(&pkey);
 	return OK;

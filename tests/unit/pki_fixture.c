@@ -76,6 +76,8 @@ static void set_times(X509 *x, const struct crafted *how)
 	int64_t to = how->to_ms ? how->to_ms : NOW_MS + YEAR_MS;
 	need(ASN1_TIME_set(X509_getm_notBefore(x), (time_t)(from / 1000)) != NULL, "notBefore");
 	need(ASN1_TIME_set(X509_getm_notAfter(x), (time_t)(to / 1000)) != NULL, "notAfter");
+	if (how->raw_not_before)
+		need(ASN1_STRING_set(X509_getm_notBefore(x), how->raw_not_before, -1), "raw notBefore");
 	if (how->raw_not_after)
 		need(ASN1_STRING_set(X509_getm_notAfter(x), how->raw_not_after, -1), "raw notAfter");
 }

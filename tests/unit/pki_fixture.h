@@ -27,7 +27,7 @@ struct crafted {
 	const struct key *issuer_key;
 	const char *const *extensions; /* pairs of OpenSSL's x509v3_config(5), NULL ends */
 	int64_t from_ms, to_ms;        /* 0: NOW - a day, NOW + a year */
-	const char *raw_not_after;     /* a UTCTime of any content */
+	const char *raw_not_before, *raw_not_after; /* a UTCTime of any content */
 };
 
 struct cert *fixture_cert(const struct crafted *how);

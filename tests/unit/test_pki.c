@@ -236,18 +236,24 @@ static void bytes_after_the_certificate_are_refused(void **state)
 	OPENSSL_free(der);
 }
 
+static void expect_no_dates(struct crafted how)
+{
+	struct certs list = { 0 };
+	cleanup(buf_release) struct buf text = BUF_INIT;
+	how.key = fixture_key("ECDSA-P256", 0);
+	cleanup(cert_freep) struct cert *c = fixture_cert(&how);
+	cert_to_pem(c, &text);
+	ERR_clear_error();
+	assert_err(certs_from_pem(text.data, text.len, &list, &err), ERR_INPUT, "validity");
+}
+
 static void dates_that_are_none_are_refused(void **state)
 {
 	(void)state;
 	static const char *const dates[] = { "991399000000Z", "9999", "20300101000000", "" };
 	for (size_t i = 0; i < ARRAY_LEN(dates); i++) {
-		struct certs list = { 0 };
-		cleanup(buf_release) struct buf text = BUF_INIT;
-		cleanup(cert_freep) struct cert *c = fixture_cert(
-			&(struct crafted){ .key = fixture_key("ECDSA-P256", 0), .raw_not_after = dates[i] });
-		cert_to_pem(c, &text);
-		ERR_clear_error();
-		assert_err(certs_from_pem(text.data, text.len, &list, &err), ERR_INPUT, "validity");
+		expect_no_dates((struct crafted){ .raw_not_after = dates[i] });
+		expect_no_dates((struct crafted){ .raw_not_before = dates[i] });
 	}
 }
 
@@ -399,6 +405,28 @@ static void broken_keys_are_refused(void **state)
 	assert_err(key_from_pem(fixed_pem, strlen(fixed_pem), &k, &err), ERR_INPUT, "no private key");
 	assert_err(key_from_pem("", 0, &k, &err), ERR_INPUT, "no private key");
 	assert_null(k);
+}
+
+static void bytes_after_the_key_are_refused(void **state)
+{
+	(void)state;
+	static const char *const algorithms[] = { "RSA-2048", "ECDSA-P256" };
+	static const char *const labels[] = { PEM_STRING_RSA, PEM_STRING_ECPRIVATEKEY };
+	for (size_t i = 0; i < ARRAY_LEN(algorithms); i++) {
+		cleanup(buf_release) struct buf text = BUF_SECRET;
+		cleanup(BIO_freep) BIO *bio = BIO_new(BIO_s_mem());
+		struct key *k = NULL;
+		unsigned char *der = NULL;
+		int len = i2d_PrivateKey(fixture_key(algorithms[i], 0)->pkey, &der);
+		unsigned char *longer = mem_alloc((size_t)len + 1);
+		memcpy(longer, der, (size_t)len);
+		PEM_write_bio(bio, labels[i], "", longer, len + 1);
+		pki_bio_take(bio, &text);
+		assert_err(key_from_pem(text.data, text.len, &k, &err), ERR_INPUT, "broken private key");
+		assert_null(k);
+		free(longer);
+		OPENSSL_free(der);
+	}
 }
 
 static void every_truncation_of_a_key(void **state)
@@ -957,6 +985,7 @@ int main(void)
 		cmocka_unit_test(encrypted_keys_are_refused_and_nobody_is_asked),
 		cmocka_unit_test(the_first_key_counts),
 		cmocka_unit_test(broken_keys_are_refused),
+		cmocka_unit_test(bytes_after_the_key_are_refused),
 		cmocka_unit_test(every_truncation_of_a_key),
 		cmocka_unit_test(a_key_error_shows_nothing_of_the_key),
 		cmocka_unit_test(the_fixed_certificate_looks_as_openssl_says),

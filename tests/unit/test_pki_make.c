@@ -543,6 +543,25 @@ static void old_cas_of_odd_shapes(void **state)
 	assert_int_equal(X509_get_ext_by_NID(y2->x509, NID_issuer_alt_name, -1), -1);
 }
 
+/* Go has used SHA-256 since 1.25, others what they like: the AKI is the SKI that the issuer has. */
+static void an_old_ca_with_an_identifier_of_its_own(void **state)
+{
+	(void)state;
+	static const char *const ca[] = { "basicConstraints", "critical,CA:TRUE", "subjectKeyIdentifier", "00112233",
+					  NULL };
+	const struct key *k = fixture_key("RSA-2048", 0), *l = fixture_key("ECDSA-P256", 1);
+	cleanup(cert_freep) struct cert *n = new_ca(l, "g2");
+	cleanup(cert_freep) struct cert *o = crafted(k, ca);
+	cleanup(cert_freep) struct cert *x = cross(n, o, k);
+	cleanup(cert_freep) struct cert *y = cross(o, n, l);
+	cleanup(cert_freep) struct cert *leaf = fixture_apiserver(fixture_key("ECDSA-P256", 2), o, k);
+	cleanup(cert_freep) struct cert *again = reissue(leaf, o, k);
+	assert_well_made(x, o);
+	assert_well_made(again, o);
+	assert_same_extension(y, o, NID_subject_key_identifier);
+	assert_ok(verify(again, y, n));
+}
+
 /* CAs without SKI and leaves without AKI as OpenSSL's manuals once taught. X names the identifier that Y carries. */
 static void an_old_ca_without_key_identifier(void **state)
 {
@@ -1042,6 +1061,7 @@ int main(void)
 		cmocka_unit_test(the_issuers_key_must_be_its_own),
 		cmocka_unit_test(nothing_is_issued_outside_the_issuers_time),
 		cmocka_unit_test(old_cas_of_odd_shapes),
+		cmocka_unit_test(an_old_ca_with_an_identifier_of_its_own),
 		cmocka_unit_test(an_old_ca_without_key_identifier),
 		cmocka_unit_test(leaves_that_name_their_issuers_serial),
 		cmocka_unit_test(a_key_whose_halves_do_not_fit),
