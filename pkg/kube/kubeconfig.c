@@ -34,11 +34,22 @@ struct current {
 	const struct yaml_node *cluster, *user;
 };
 
+/* Plain, not in quotes. */
+static bool is_null(const struct yaml_node *n)
+{
+	static const char *const nulls[] = { "", "~", "null", "Null", "NULL" };
+	for (size_t i = 0; i < ARRAY_LEN(nulls); i++)
+		if (str_eq(yaml_str(n), nulls[i]) && n->end - n->start == strlen(nulls[i]))
+			return true;
+	return false;
+}
+
 /* "" means absent, as in clientcmd. */
 static const char *text_at(const struct yaml_node *mapping, const char *key)
 {
-	const char *s = yaml_str(yaml_get(mapping, key));
-	return s && *s ? s : NULL;
+	const struct yaml_node *n = yaml_get(mapping, key);
+	const char *s = yaml_str(n);
+	return s && *s && !is_null(n) ? s : NULL;
 }
 
 /* The entry `name` of contexts, clusters or users, and in it the member `kind`. */
