@@ -132,11 +132,11 @@ static bool opened(int fd, int wait_ms)
 
 /* One round: the file is read (by a handshake of ours if by nobody else's), and kept for a second. Then it is due: quiet until somebody
  * makes the next handshake, or not. */
-static bool quiet_round(struct node *n, const struct remote_identity *id, int fd, struct connections *c)
+static bool quiet_round(struct node *n, struct remote_dialer *d, int fd, struct connections *c)
 {
 	bool ignored = false;
 	struct err e;
-	(void)!remote_dial_kubelet(id, n->desired->node, &ignored, &e).ok;
+	(void)!remote_dial(d, n->desired->node, &ignored, &e).ok;
 	int64_t due = clock_monotonic_ms() + KEPT_MS;
 	while (opened(fd, 0))
 		;
@@ -155,7 +155,7 @@ static bool quiet_round(struct node *n, const struct remote_identity *id, int fd
 	}
 }
 
-void node_await_quiet(struct node *n, const struct remote_identity *id)
+void node_await_quiet(struct node *n, struct remote_dialer *d)
 {
 	int fd cleanup(close_fd) = watch(n->layout.kubelet_client_crt);
 	struct connections c cleanup(connections_release) = { 0 };
@@ -163,19 +163,19 @@ void node_await_quiet(struct node *n, const struct remote_identity *id)
 	if (fd < 0)
 		return;
 	while (clock_monotonic_ms() < until && clock_monotonic_ms() < n->until_ms)
-		if (quiet_round(n, id, fd, &c))
+		if (quiet_round(n, d, fd, &c))
 			return;
 }
 
 /* Until a dial has failed and one after it has not, or none has failed for longer than the old pair is kept: then an API server that
  * has no connections yet has read it (the first one to be read closes nothing). */
-result node_absorb(struct node *n, const struct remote_identity *id, struct err *e)
+result node_absorb(struct node *n, struct remote_dialer *d, struct err *e)
 {
 	bool failed = false;
 	int64_t began = clock_monotonic_ms();
 	for (;;) {
 		bool good = false;
-		TRY(remote_dial_kubelet(id, n->desired->node, &good, e));
+		TRY(remote_dial(d, n->desired->node, &good, e));
 		int64_t now = clock_monotonic_ms();
 		if (good && (failed || now - began > KEPT_MS + KEPT_MS / 2))
 			return OK;

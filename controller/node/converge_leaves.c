@@ -128,12 +128,12 @@ static result sync_folder(const char *path, struct err *e)
 	return OK;
 }
 
-static result switch_client(struct node *n, const struct cert *leaf, const struct remote_identity *id, struct err *e)
+static result switch_client(struct node *n, const struct cert *leaf, struct remote_dialer *d, struct err *e)
 {
 	char *staged cleanup(str_freep) = str_printf("%s.certrotation", n->layout.kubelet_client_crt);
 	TRY(stage_client(n, staged, leaf, e));
-	if (remote_available())
-		node_await_quiet(n, id);
+	if (d)
+		node_await_quiet(n, d);
 	if (rename(staged, n->layout.kubelet_client_crt) != 0)
 		return err_errno(e, "renaming %s", staged);
 	strs_add(&n->report->changed, n->layout.kubelet_client_crt);
@@ -149,12 +149,13 @@ result node_kubelet_client(struct node *n, struct err *e)
 	char fingerprint[CERT_FINGERPRINT_SIZE];
 	TRY(read_pair(n, &p, e)); /* of before: the API server accepts both authorities */
 	const struct remote_identity id = { p.server, buf_str(&p.ca), buf_str(&p.cert), buf_str(&p.key) };
+	struct remote_dialer *d cleanup(remote_dialer_freep) = remote_dialer_new(&id);
 	TRY(node_certs(n->layout.kubelet_client_crt, &now, e));
 	TRY(new_client(n, &now, &leaf, e));
 	if (!cert_equal(leaf, now.items[0]))
-		TRY(switch_client(n, leaf, &id, e));
-	if (remote_available())
-		TRY(node_absorb(n, &id, e));
+		TRY(switch_client(n, leaf, d, e));
+	if (d)
+		TRY(node_absorb(n, d, e));
 	TRY(sync_folder(n->layout.kubelet_client_crt, e));
 	cert_fingerprint(leaf, fingerprint);
 	buf_add_str(&note, fingerprint);

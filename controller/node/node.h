@@ -70,9 +70,9 @@ result node_wait(struct node *n, bool (*holds)(struct node *n, const void *conte
 		 struct err *e) MUST_CHECK;
 void node_rest(int64_t ms);
 /* Until nobody of ours would notice that the API server drops its connections to kubelets, or for a few seconds (absorb.c). */
-void node_await_quiet(struct node *n, const struct remote_identity *id);
+void node_await_quiet(struct node *n, struct remote_dialer *d);
 /* Makes the API server take up its changed client certificate now, by a request of our own. */
-result node_absorb(struct node *n, const struct remote_identity *id, struct err *e) MUST_CHECK;
+result node_absorb(struct node *n, struct remote_dialer *d, struct err *e) MUST_CHECK;
 result node_sign_bridge(struct node *n, struct err *e) MUST_CHECK;
 result node_own_signer(struct node *n, struct err *e) MUST_CHECK;
 result node_trust(struct node *n, int level, struct err *e) MUST_CHECK;

@@ -28,8 +28,12 @@ result remote_sign_kubelet(const struct remote_identity *id, const char *node, c
  * /metrics; the first look is not counted as begun). port: the kubelet's. ERR_IO, ERR_DENIED, ERR_INPUT when it has no such metric. */
 result remote_kubelet_looks(const struct remote_identity *id, int port, int64_t *ret_begun, int64_t *ret_ended,
 			    struct err *e) MUST_CHECK;
-/* Makes the API server id->server dial the kubelet of `node` anew. *ret_good: it got through. Fails only when the API server
- * itself can't be asked. */
-result remote_dial_kubelet(const struct remote_identity *id, const char *node, bool *ret_good, struct err *e) MUST_CHECK;
+/* Requests that make one API server dial a kubelet anew, over a connection of ours that stays open. */
+struct remote_dialer;
+/* NULL where there is no network. */
+struct remote_dialer *remote_dialer_new(const struct remote_identity *id);
+void remote_dialer_freep(struct remote_dialer **d);
+/* *ret_good: the kubelet of `node` was reached. Fails only when the API server itself can't be asked. */
+result remote_dial(struct remote_dialer *d, const char *node, bool *ret_good, struct err *e) MUST_CHECK;
 
 #endif

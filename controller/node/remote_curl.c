@@ -161,18 +161,40 @@ result remote_kubelet_looks(const struct remote_identity *id, int port, int64_t 
 
 /* --- From the API server to the kubelet ------------------------------------------------------------------------------------------- */
 
+struct remote_dialer {
+	struct http_pool *pool;
+	char *server;
+};
+
+struct remote_dialer *remote_dialer_new(const struct remote_identity *id)
+{
+	struct remote_dialer *d = mem_alloc(sizeof *d);
+	d->pool = http_pool_new(1, AGENT);
+	d->server = str_dup(id->server);
+	identify(d->pool, id, false);
+	return d;
+}
+
+void remote_dialer_freep(struct remote_dialer **d)
+{
+	if (!*d)
+		return;
+	http_pool_freep(&(*d)->pool);
+	str_freep(&(*d)->server);
+	free(*d);
+	*d = NULL;
+}
+
 /* An upgrade request is never put on a pooled connection: the API server dials the kubelet for it. The kubelet answers plainly, and
  * the API server then says 500, "invalid upgrade response: status code 200" (apimachinery util/proxy/upgradeaware.go): through. */
-result remote_dial_kubelet(const struct remote_identity *id, const char *node, bool *ret_good, struct err *e)
+result remote_dial(struct remote_dialer *d, const char *node, bool *ret_good, struct err *e)
 {
 	static const char *const HEADERS[] = { "Connection: Upgrade", "Upgrade: certrotation" };
-	struct http_pool *pool cleanup(http_pool_freep) = http_pool_new(1, AGENT);
 	struct http_response r cleanup(http_response_release) = { 0 };
-	char *url cleanup(str_freep) = str_printf("%s/api/v1/nodes/%s/proxy/healthz", id->server, node);
+	char *url cleanup(str_freep) = str_printf("%s/api/v1/nodes/%s/proxy/healthz", d->server, node);
 	const struct http_request q = { .method = "GET", .url = url, .headers = HEADERS, .n_headers = ARRAY_LEN(HEADERS),
 					.timeout_ms = LOCAL_TIMEOUT_MS, .max_body = 65536 };
-	identify(pool, id, false);
-	TRY(http_do(pool, &q, &r, e));
+	TRY(http_do(d->pool, &q, &r, e));
 	if (r.status == 401 || r.status == 403 || r.status == 404)
 		return err_set(e, ERR_DENIED, "%s answers %ld", url, r.status);
 	*ret_good = strstr(buf_str(&r.body), "status code 200") != NULL;
