@@ -129,7 +129,7 @@ static bool is_blank(char c)
 static bool fits(const struct decoder *d, char c)
 {
 	if (c == '=')
-		return d->pads < 2 && d->len % 4 >= 2;
+		return d->len % 4 >= 2;
 	return !d->pads && is_base64(c);
 }
 

@@ -244,7 +244,8 @@ static void expect_no_dates(struct crafted how)
 	cleanup(cert_freep) struct cert *c = fixture_cert(&how);
 	cert_to_pem(c, &text);
 	ERR_clear_error();
-	assert_err(certs_from_pem(text.data, text.len, &list, &err), ERR_INPUT, "validity");
+	/* OpenSSL 3.5 refuses some of them itself */
+	assert_err(certs_from_pem(text.data, text.len, &list, &err), ERR_INPUT, "certificate 1: ");
 }
 
 static void dates_that_are_none_are_refused(void **state)
