@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define LEASE_NAME "certrotation-controller"
-#define ALIVE_MS 120000
+#define ALIVE_MS 600000 /* a pass over a large or a slow cluster takes its time; a killed leader only starts it again */
 #define PASS_APART_MS 50
 #define STANDBY_MS 1000
 #define AFTER_ERROR_MS 1000
