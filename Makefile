@@ -244,7 +244,8 @@ image: ## the container image, certrotation:dev
 		else DOCKER_BUILDKIT=0 docker build -t $(CERTROTATION_IMAGE) .; fi
 test: ## the tests that every change must pass, real clusters included
 	tests/run
-test-all: ## every end-to-end test there is
+test-all: ## every test there is, the long end-to-end story included
+	tests/run
 	tests/e2e/run
 bench: ## measure speed, memory and failed requests
 	tests/bench/run
