@@ -75,7 +75,7 @@ static bool known_text(const struct run *run, const char *pem, size_t len, struc
 	for (int level = TRUST_OLD; level <= TRUST_NEW; level++) {
 		struct buf text cleanup(buf_release) = BUF_INIT;
 		published_text(run, level, &text);
-		if (text.len != len || memcmp(text.data, pem, len) != 0)
+		if (text.len != len || memcmp(buf_str(&text), pem, len) != 0)
 			continue;
 		*ret = (struct bundle_content){ .has_old = level != TRUST_NEW, .has_new = level != TRUST_OLD };
 		return true;

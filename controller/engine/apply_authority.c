@@ -7,7 +7,7 @@
 
 #define HOUR_MS ((int64_t)3600000)
 #define PROBE_NAME "certrotation:probe"
-#define PROBE_VALIDITY_MS (90 * 24 * HOUR_MS)
+#define PROBE_VALIDITY_MS (HOUR_MS * 24 * 90)
 #define ADMIN_VALIDITY_MS (8760 * HOUR_MS)
 
 static char *secret_path(const struct applier *a, const char *name)

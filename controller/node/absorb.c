@@ -59,9 +59,8 @@ static void note(struct connections *c, const char *ends, int64_t now)
 /* A line of /proc/net/tcp (proc(5)): "sl local_address rem_address st …", ports in hex; st 01 is established, 02 being made. */
 static void note_line(struct connections *c, const char *line, unsigned int port, int64_t now)
 {
-	char local[40], remote[40], ends[80];
-	unsigned int state = 0;
-	if (sscanf(line, " %*[0-9]: %39s %39s %x", local, remote, &state) != 3 || (state != 1 && state != 2))
+	char local[40], remote[40], state[8], ends[80];
+	if (sscanf(line, " %*[0-9]: %39s %39s %7s", local, remote, state) != 3 || (!str_eq(state, "01") && !str_eq(state, "02")))
 		return;
 	const char *colon = strrchr(remote, ':');
 	if (!colon || strtoul(colon + 1, NULL, 16) != port)

@@ -900,7 +900,7 @@ static struct http_item *bulk_next(void *context, int64_t *ret_wait_ms)
 
 static void bulk_slow_down(struct bulk *b, int64_t asked_ms)
 {
-	int64_t pause_ms = asked_ms > 0 ? asked_ms : jittered(FIRST_WAIT_MS * 5);
+	int64_t pause_ms = asked_ms > 0 ? asked_ms : jittered((int64_t)FIRST_WAIT_MS * 5);
 	int64_t resume_us = (clock_monotonic_ms() + (pause_ms < LONGEST_WAIT_MS ? pause_ms : LONGEST_WAIT_MS)) * 1000;
 	b->next_us = b->next_us > resume_us ? b->next_us : resume_us;
 	b->interval_us = b->interval_us * 2 < SLOWEST_US ? b->interval_us * 2 : SLOWEST_US;

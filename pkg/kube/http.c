@@ -626,8 +626,10 @@ static int64_t start_some(struct http_pool *p, const struct http_source *s)
 static void leave_active(struct exchange *x)
 {
 	struct exchange **at = &x->pool->active;
-	while (*at != x)
+	while (*at && *at != x)
 		at = &(*at)->next;
+	if (!*at)
+		return;
 	*at = x->next;
 	x->pool->n_active--;
 	curl_multi_remove_handle(x->pool->multi, x->easy);
