@@ -3,6 +3,8 @@ package access
 import (
 	"context"
 	"crypto/tls"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -61,7 +63,7 @@ func (l *Live) Proxy(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	proxy := &httputil.ReverseProxy{Transport: l.transport(), FlushInterval: -1,
+	proxy := &httputil.ReverseProxy{Transport: l.transport(), FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Header.Set("Authorization", "Bearer "+l.Token)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type rotation struct {
 	waited                    waited
 	held                      time.Duration // that the test kept the run waiting
 	complaints                complaints
+	said                      atomic.Int32 // failures that were told at once
 	mu                        sync.Mutex
 	kills                     []timeline.Kill
 	killing                   sync.WaitGroup
@@ -59,6 +61,7 @@ type complaints struct {
 }
 
 func (c *complaints) add(format string, args ...any) {
+	say(format, args...)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.list = append(c.list, time.Now().Format("15:04:05.000")+" "+fmt.Sprintf(format, args...))
@@ -98,7 +101,7 @@ func (r *rotation) probe(ctx context.Context, t *testing.T) {
 	t.Cleanup(r.stop)
 	for _, address := range r.bed.Servers {
 		set := &probe.Set{Address: address, Path: fixture.Path, Keys: r.keys, Phase: r.bed.recorder.Phase,
-			NewPublished: func() bool { return r.bed.NewPublished(r.keys) }}
+			NewPublished: func() bool { return r.bed.NewPublished(r.keys) }, OnFailure: r.sayFailure}
 		r.sets = append(r.sets, set)
 		all.Add(1)
 		go func() { defer all.Done(); set.Run(probing) }()
@@ -154,6 +157,7 @@ func (r *rotation) begin(ctx context.Context, t *testing.T) {
 	t.Helper()
 	r.applied = time.Now()
 	r.bed.apply(ctx, t, r.manifest)
+	go r.sayPhases(ctx)
 	r.waited.done = make(chan struct{})
 	go func() {
 		defer close(r.waited.done)
@@ -162,6 +166,30 @@ func (r *rotation) begin(ctx context.Context, t *testing.T) {
 		out, err := r.bed.proxied.Run(ctx, "get", "certificaterotation/"+rotationName, "-o", `jsonpath={.status.phase} {.status.run.trigger} {.status.conditions[?(@.type=="Ready")].status}`)
 		r.waited.ready = err == nil && out == "Completed "+r.trigger+" True"
 	}()
+}
+
+// sayPhases tells of each phase when it begins, until the end.
+func (r *rotation) sayPhases(ctx context.Context) {
+	last := ""
+	for next := r.firstVersion; ; next++ {
+		v, at, err := r.bed.recorder.Await(ctx, next, func(v *story.Version) bool { return r.inRun(v) && v.Status.Phase != last })
+		if err != nil {
+			return
+		}
+		last, next = v.Status.Phase, at
+		say("%s %s %s", r.trigger, last, v.Status.ProgressSummary)
+		if last == "Completed" {
+			return
+		}
+	}
+}
+
+// sayFailure tells of a failure that should not be, as long as there are few.
+func (r *rotation) sayFailure(a probe.Attempt) {
+	if a.Phase == "DroppingOld" || a.Phase == "Completed" || r.said.Add(1) > 20 {
+		return
+	}
+	say("failed: %s", probe.Tell([]probe.Attempt{a}))
 }
 
 // await waits for a version of this run.
@@ -353,6 +381,7 @@ func (r *rotation) kill(ctx context.Context, phase string) error {
 			return err
 		}
 	}
+	say("killed the leader %s in %s", victim.Pod, now)
 	r.mu.Lock()
 	r.kills = append(r.kills, timeline.Kill{At: time.Now(), Pod: victim.Pod, Phase: now})
 	r.mu.Unlock()

@@ -92,7 +92,7 @@ func services(comm string) (map[int]time.Time, error) {
 func followProcess(t *teller, comm string, ready func()) error {
 	known := map[int]time.Time{}
 	first := true
-	return every(100*time.Millisecond, ready, func() error {
+	return every(200*time.Millisecond, ready, func() error {
 		now, err := services(comm)
 		if err != nil {
 			return err
