@@ -172,11 +172,28 @@ static void blockers(const struct world *w, enum phase now, struct json *status)
 
 /* --- The parts ---------------------------------------------------------------------------------------------------------------- */
 
+/* The run that made what is: from the history, which is complete by now. */
+static void last_run_part(const struct status_input *in, struct json *status)
+{
+	if (in->standing != STANDING_DONE)
+		return;
+	json_each(h, json_get(status, "history")) {
+		if (!str_eq(json_get_str(h, "trigger"), in->request->trigger))
+			continue;
+		struct json *r = json_ensure_object(status, "run");
+		json_set_str(r, "trigger", in->request->trigger);
+		json_set_str(r, "startedAt", json_get_str(h, "startedAt"));
+		json_set_str(r, "completedAt", json_get_str(h, "completedAt"));
+	}
+}
+
 static void run_part(const struct status_input *in, struct json *status)
 {
 	const struct run *run = &in->world->run;
-	if (!run->exists)
+	if (!run->exists) {
+		last_run_part(in, status);
 		return;
+	}
 	char started[32];
 	time_format(run->started_ms, started);
 	struct json *r = json_ensure_object(status, "run");
@@ -279,8 +296,8 @@ struct json *status_make(const struct status_input *in)
 		running_part(in, status);
 	else
 		resting_part(in, status);
-	run_part(in, status);
 	history_part(in, status);
+	run_part(in, status);
 	if (in->authorities)
 		json_set(status, "authorities", json_copy(in->authorities));
 	return status;
