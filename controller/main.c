@@ -2,6 +2,7 @@
 #include "lease.h"
 #include "log.h"
 #include "phase.h"
+#include "pki.h"
 #include "reconcile.h"
 #include "serve.h"
 #include "walk.h"
@@ -165,14 +166,17 @@ static result run(const struct options *o, struct err *e)
 	struct watcher *watcher cleanup(watcher_stopp) = NULL;
 	struct engine *engine cleanup(engine_freep) = NULL;
 	char *image cleanup(str_freep) = NULL;
-	char host[256] = "";
+	char host[256] = "", suffix[17];
 	gethostname(host, sizeof host - 1);
 	const char *pod = getenv("POD_NAME") ? getenv("POD_NAME") : host;
 	TRY(o->kubeconfig ? kube_from_kubeconfig(o->kubeconfig, &k, e) : kube_in_cluster(&k, e));
 	TRY_CTX(server_start(NULL, port_of(o->listen), &server, e), e, "listening on %s", o->listen);
 	server_alive(server, ALIVE_MS);
 	TRY_CTX(own_image(k, o, pod, &image, e), e, "finding the image for node Pods");
-	TRY(lease_start(k, o->namespace, LEASE_NAME, pod, leading, NULL, &lease, e));
+	/* as client-go's users do: a process that was started again in the same Pod is another candidate */
+	random_hex(8, suffix);
+	char *identity cleanup(str_freep) = str_printf("%s_%s", pod, suffix);
+	TRY(lease_start(k, o->namespace, LEASE_NAME, identity, leading, NULL, &lease, e));
 	TRY(start_watcher(k, o, &watcher, e));
 	struct wiring w = { lease, server };
 	const struct settings s = { o->namespace, o->node_namespace, pod, getenv("NODE_NAME"), image };

@@ -244,11 +244,12 @@ static result close_secret(const struct applier *a, struct err *e)
 {
 	struct json *patch cleanup(json_freep) = json_object(), *meta = json_ensure_object(patch, "metadata");
 	struct json *data = json_ensure_object(patch, "data");
-	static const char *const PRIVATE[] = { "tls.key", "probe.key", "probe-new.crt", "probe-old.crt" };
+	/* private keys first of all, and everything that O issued or is */
+	static const char *const PASSING[] = { "tls.key", "probe.key", "probe-new.crt", "probe-old.crt", "old.crt", "bridge.crt" };
 	char now[32];
 	time_format(a->world->now_ms, now);
-	for (size_t i = 0; i < ARRAY_LEN(PRIVATE); i++)
-		json_set(data, PRIVATE[i], json_null());
+	for (size_t i = 0; i < ARRAY_LEN(PASSING); i++)
+		json_set(data, PASSING[i], json_null());
 	json_set_str(json_ensure_object(meta, "labels"), LABEL_ROLE, "current");
 	json_set_str(json_ensure_object(meta, "annotations"), ANNOTATION_COMPLETED, now);
 	return patch_run(a, patch, e);

@@ -48,7 +48,10 @@ func (r *rotation) assertStatus(t *testing.T) {
 func (r *rotation) assertPhases(t *testing.T) {
 	var seen []string
 	for _, s := range story.Stays(r.mine()) {
-		seen = append(seen, s.Phase)
+		// Automatic approval is recorded in passing: whether a status was written just then is chance.
+		if s.Phase != "AwaitingApproval" {
+			seen = append(seen, s.Phase)
+		}
 	}
 	if !slices.Equal(seen, visited) && !slices.Equal(seen, append([]string{"Pending"}, visited...)) {
 		t.Errorf("the phases were %v, expected %v", seen, visited)

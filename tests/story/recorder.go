@@ -3,6 +3,7 @@ package story
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -117,7 +118,8 @@ func (r *Recorder) lease(object any) {
 	}
 	holder := ""
 	if l.Spec.HolderIdentity != nil {
-		holder = *l.Spec.HolderIdentity
+		// "<pod>_<random>": a process that was started again is another candidate, in the same pod.
+		holder, _, _ = strings.Cut(*l.Spec.HolderIdentity, "_")
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
