@@ -147,36 +147,39 @@ static result check_bundle(const char *pem, const char *origin, struct err *e)
 	return OK;
 }
 
-static void trim(struct buf *b)
-{
-	while (b->len && strchr(" \t\r\n", b->data[b->len - 1]))
-		b->data[--b->len] = '\0';
-}
-
-static result read_one(struct credentials *c, const char *folder, const char *name, bool optional, char **ret,
-		       struct err *e)
+static result read_one(struct credentials *c, const char *folder, const char *name, char **ret, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_SECRET;
-	struct err why = { 0 };
 	char *path cleanup(str_freep) = str_printf("%s/%s", folder, name);
 	credentials_saw(c, path);
-	if (!file_read(path, FILE_MAX, &text, &why).ok && !(optional && why.kind == ERR_NOT_FOUND)) {
-		*e = why;
-		return FAILED;
-	}
-	trim(&text);
-	if (!optional && (!text.len || strlen(text.data) != text.len))
+	TRY(file_read(path, FILE_MAX, &text, e));
+	size_t len = strspn(buf_str(&text), " \t\r\n");
+	if (len == text.len || strlen(text.data) != text.len)
 		return err_set(e, ERR_IO, "%s is empty or not text", path);
-	*ret = text.len ? buf_take(&text) : str_dup("");
+	*ret = buf_take(&text);
+	return OK;
+}
+
+/* Without the line break at its end. */
+static result read_line(struct credentials *c, const char *folder, const char *name, char **ret, struct err *e)
+{
+	TRY(read_one(c, folder, name, ret, e));
+	for (size_t n = strlen(*ret); strchr(" \t\r\n", (*ret)[n - 1]); n--)
+		(*ret)[n - 1] = '\0';
 	return OK;
 }
 
 static result load_service_account(const struct kube *k, struct credentials *c, struct err *e)
 {
+	struct err why = { 0 };
 	c->server = str_dup(k->have.server);
-	TRY(read_one(c, k->location, "ca.crt", false, &c->ca_pem, e));
-	TRY(read_one(c, k->location, "token", false, &c->token, e));
-	TRY(read_one(c, k->location, "namespace", true, &c->namespace, e));
+	TRY(read_one(c, k->location, "ca.crt", &c->ca_pem, e));
+	TRY(read_line(c, k->location, "token", &c->token, e));
+	if (!read_line(c, k->location, "namespace", &c->namespace, &why).ok) {
+		if (why.kind != ERR_NOT_FOUND)
+			return err_set(e, why.kind, "%s", why.message);
+		c->namespace = str_dup("");
+	}
 	return check_bundle(c->ca_pem, k->location, e);
 }
 

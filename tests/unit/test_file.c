@@ -286,6 +286,9 @@ static void test_replace_refuses_symlinks(void **state)
 	refuse(file_replace("fifo", "new", 3, 0600, NULL, &e), ERR_INPUT);
 	refuse(file_replace("absent/f", "new", 3, 0600, NULL, &e), ERR_NOT_FOUND);
 	refuse(file_replace("target/f", "new", 3, 0600, NULL, &e), ERR_INPUT);
+	struct err e = { 0 };
+	assert_false(file_replace("link", "new", 3, 0600, NULL, &e).ok);
+	assert_non_null(strstr(e.message, "symbolic link")); /* says what to do, not just what it is not */
 	assert_content("target", "old");
 	assert_true(S_ISLNK(look("link").st_mode));
 	assert_names(".", "dangling fifo folder link target");

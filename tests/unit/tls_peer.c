@@ -340,28 +340,30 @@ char *peer_url(const struct peer *p, const char *path)
 	return str_printf("https://localhost:%d%s", p->port, path);
 }
 
+/* Not before a script that runs has ended: what it wrote can be read then. */
+static unsigned count_of(struct peer *p, const unsigned *count)
+{
+	pthread_mutex_lock(&p->turn);
+	pthread_mutex_lock(&p->lock);
+	unsigned n = *count;
+	pthread_mutex_unlock(&p->lock);
+	pthread_mutex_unlock(&p->turn);
+	return n;
+}
+
 unsigned peer_requests(struct peer *p)
 {
-	pthread_mutex_lock(&p->lock);
-	unsigned n = p->n_requests;
-	pthread_mutex_unlock(&p->lock);
-	return n;
+	return count_of(p, &p->n_requests);
 }
 
 unsigned peer_connections(struct peer *p)
 {
-	pthread_mutex_lock(&p->lock);
-	unsigned n = p->n_links;
-	pthread_mutex_unlock(&p->lock);
-	return n;
+	return count_of(p, &p->n_links);
 }
 
 unsigned peer_resumed(struct peer *p)
 {
-	pthread_mutex_lock(&p->lock);
-	unsigned n = p->n_resumed;
-	pthread_mutex_unlock(&p->lock);
-	return n;
+	return count_of(p, &p->n_resumed);
 }
 
 /* --- For scripts --------------------------------------------------------------------------------------------------- */

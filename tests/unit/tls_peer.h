@@ -49,6 +49,7 @@ struct peer *peer_start(const struct peer_options *o, peer_script *script, void 
 void peer_stopp(struct peer **p);
 int peer_port(const struct peer *p);
 char *peer_url(const struct peer *p, const char *path); /* caller frees */
+/* These wait for the end of a script that runs: what it wrote can be read afterwards. */
 unsigned peer_requests(struct peer *p);
 unsigned peer_connections(struct peer *p);
 unsigned peer_resumed(struct peer *p);                  /* connections that took up an earlier TLS session */
