@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 
-	"certrotation.dev/tests/access"
 	"certrotation.dev/tests/fixture"
 	"certrotation.dev/tests/nodes"
 	"certrotation.dev/tests/pods"
@@ -40,7 +39,6 @@ type bed struct {
 	observer *nodes.Observer
 	recorder *story.Recorder
 	book     *pods.Book
-	proxied  *access.Kubectl // kubectl that works through a change of authorities
 	records  []*timeline.Rotation
 }
 
@@ -95,11 +93,6 @@ func (b *bed) look(ctx context.Context, t *testing.T) {
 			t.Errorf("events of nodes are missing: %v", err)
 		}
 	})
-	proxy, err := b.Live.Proxy(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.proxied = &access.Kubectl{Server: proxy}
 	d, err := dynamic.NewForConfig(b.Live.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +108,7 @@ func (b *bed) look(ctx context.Context, t *testing.T) {
 // kubectl runs a command that must succeed.
 func (b *bed) kubectl(ctx context.Context, t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := b.proxied.Run(ctx, args...)
+	out, err := b.Kubectl.Run(ctx, args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +117,7 @@ func (b *bed) kubectl(ctx context.Context, t *testing.T, args ...string) string 
 
 func (b *bed) apply(ctx context.Context, t *testing.T, manifest []byte) string {
 	t.Helper()
-	out, err := b.proxied.Apply(ctx, manifest)
+	out, err := b.Kubectl.Apply(ctx, manifest)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -161,9 +161,9 @@ func (r *rotation) begin(ctx context.Context, t *testing.T) {
 	r.waited.done = make(chan struct{})
 	go func() {
 		defer close(r.waited.done)
-		r.waited.out, r.waited.err = r.bed.proxied.Run(ctx, "wait", "--for=condition=Ready", "--timeout=2h", "certificaterotation/"+rotationName)
+		r.waited.out, r.waited.err = r.bed.Kubectl.Run(ctx, "wait", "--for=condition=Ready", "--timeout=2h", "certificaterotation/"+rotationName)
 		r.waited.at = time.Now()
-		out, err := r.bed.proxied.Run(ctx, "get", "certificaterotation/"+rotationName, "-o", `jsonpath={.status.phase} {.status.run.trigger} {.status.conditions[?(@.type=="Ready")].status}`)
+		out, err := r.bed.Kubectl.Run(ctx, "get", "certificaterotation/"+rotationName, "-o", `jsonpath={.status.phase} {.status.run.trigger} {.status.conditions[?(@.type=="Ready")].status}`)
 		r.waited.ready = err == nil && out == "Completed "+r.trigger+" True"
 	}()
 }
