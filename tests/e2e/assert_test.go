@@ -146,7 +146,8 @@ func (r *rotation) assertWatch(t *testing.T) {
 }
 
 // assertSessions: a kubelet that is away answers nobody, so what overlaps its restart is counted apart, and
-// must be over when it is back. Everything else must work.
+// must be over when it is back. What is under way at the moment when apiserver-kubelet-client changes is cut
+// like every other open session, and counted apart too. Everything else must work, right after both as well.
 func (r *rotation) assertSessions(t *testing.T) {
 	var failed, away []string
 	count := map[string]int{}
@@ -157,7 +158,7 @@ func (r *rotation) assertSessions(t *testing.T) {
 			continue
 		}
 		text := fmt.Sprintf("%s %s through %s in %s: %s", s.Started.Format("15:04:05.000"), s.What, s.Node, s.Phase, s.Error)
-		if slices.ContainsFunc(absences, func(a absence) bool { return a.overlaps(&s) }) {
+		if slices.ContainsFunc(absences, func(a absence) bool { return a.overlaps(&s) }) || r.underWayAtChange(&s) {
 			away = append(away, text)
 		} else {
 			failed = append(failed, text)
@@ -168,10 +169,21 @@ func (r *rotation) assertSessions(t *testing.T) {
 			t.Errorf("%d logs sessions went through %s, which shows nothing", count["logs through "+n.Name], n.Name)
 		}
 	}
-	t.Logf("of %v sessions %d failed while their node's kubelet was away:%s", count, len(away), lines(away[:min(len(away), 10)]))
+	t.Logf("of %v sessions %d failed while their node's kubelet was away or were cut in their middle by the change of apiserver-kubelet-client:%s", count, len(away), lines(away[:min(len(away), 10)]))
 	if len(failed) > 0 {
 		t.Errorf("of %v sessions %d failed at other times:%s", count, len(failed), lines(failed[:min(len(failed), 10)]))
 	}
+}
+
+// underWayAtChange reports whether the session was open when an API server's client certificate towards kubelets changed.
+func (r *rotation) underWayAtChange(s *probe.Session) bool {
+	for _, e := range r.bed.observer.Events() {
+		if e.What == nodes.FileChanged && !e.Already && strings.HasSuffix(e.Path, "/apiserver-kubelet-client.crt") &&
+			s.Started.Before(e.At) && s.Started.Add(s.Took).After(e.At) {
+			return true
+		}
+	}
+	return false
 }
 
 // absence is the time in which a kubelet does not serve: from its end to a moment after its start.

@@ -20,7 +20,7 @@ import (
 )
 
 // Pod is one whose kubelet the sessions go through. Its image is the test workload's, whose program
-// knows `echo WORD` and `hold`.
+// knows `reply` and `hold`.
 type Pod struct {
 	Namespace, Name, Node string
 }
@@ -245,21 +245,40 @@ func (s *Sessions) exec(pod Pod, make dial, stdin bool, command ...string) (remo
 	return executor, done, err
 }
 
+// echo sends a word and waits until it comes back; then the command ends, for its input does. What a command
+// prints just before it ends may be lost on a busy node, whatever its certificates are.
 func (s *Sessions) echo(ctx context.Context, pod Pod, make dial) error {
 	word := fmt.Sprintf("hello-%d", time.Now().UnixNano())
-	executor, done, err := s.exec(pod, make, false, "/workload", "echo", word)
+	executor, done, err := s.exec(pod, make, true, "/workload", "reply")
 	if err != nil {
 		return err
 	}
 	defer done()
-	var out, errors bytes.Buffer
-	if err := executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdout: &out, Stderr: &errors}); err != nil {
-		return err
+	in, say := io.Pipe()
+	hear, out := io.Pipe()
+	heard := ""
+	listened := goDone(func() {
+		defer say.Close()
+		line, _ := bufio.NewReader(hear).ReadString('\n')
+		heard = strings.TrimSpace(line)
+	})
+	spoken := goDone(func() { _, _ = io.WriteString(say, word+"\n") })
+	var errors bytes.Buffer
+	err = executor.StreamWithContext(ctx, remotecommand.StreamOptions{Stdin: in, Stdout: out, Stderr: &errors})
+	in.Close()
+	out.Close()
+	<-spoken
+	<-listened
+	if err == nil && heard != word {
+		err = fmt.Errorf("the command said %q instead of %q (stderr %q)", heard, word, errors.String())
 	}
-	if strings.TrimSpace(out.String()) != word {
-		return fmt.Errorf("the command said %q instead of %q (stderr %q)", out.String(), word, errors.String())
-	}
-	return nil
+	return err
+}
+
+func goDone(work func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() { defer close(done); work() }()
+	return done
 }
 
 func (s *Sessions) holdExec(pod Pod, message func()) func(context.Context, func()) error {

@@ -3,7 +3,7 @@
 // connections several times a second and in one watch that it keeps open. It counts what fails.
 //
 //	workload                 run; settings are in the environment, see settings()
-//	workload echo WORD       print the word (for exec sessions)
+//	workload reply           print what comes on standard input until that ends (for exec sessions)
 //	workload hold            print a line every second until standard input ends (for exec sessions)
 //	workload tick            the same, for ever (a pod that does not talk to the API)
 //
@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -37,8 +38,11 @@ func main() {
 
 func command(args []string) int {
 	switch {
-	case args[0] == "echo" && len(args) == 2:
-		fmt.Println(args[1])
+	case args[0] == "reply":
+		if _, err := io.Copy(os.Stdout, os.Stdin); err != nil {
+			fmt.Fprintln(os.Stderr, "workload:", err)
+			return 1
+		}
 	case args[0] == "hold":
 		ended := make(chan struct{})
 		go func() { _, _ = os.Stdin.Read(make([]byte, 1)); close(ended) }()
@@ -50,7 +54,7 @@ func command(args []string) int {
 		go func() { <-terminated; close(ended) }()
 		tick(ended)
 	default:
-		fmt.Fprintln(os.Stderr, "usage: workload [echo WORD | hold | tick]")
+		fmt.Fprintln(os.Stderr, "usage: workload [reply | hold | tick]")
 		return 2
 	}
 	return 0
