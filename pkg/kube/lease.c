@@ -6,17 +6,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#define DURATION_S 15
 #define LONGEST_DURATION_S 600
-#define RENEW_DEADLINE_MS 10000
-#define RETRY_MS 2000
-#define RETRY_JITTER_MS 400
-#define REQUEST_MS 4000
-#define SHORTEST_REQUEST_MS 1000
-#define RELEASE_REQUEST_MS 2000
 #define ROUNDS 3 /* of reading and writing, when others write in between */
 
+static const struct lease_times usual = { .duration_s = 15, .renew_deadline_ms = 10000, .retry_ms = 2000, .request_ms = 4000 };
+
 struct lease {
+	struct lease_times times;
 	struct kube *kube;
 	char *identity, *name, *folder, *path;
 	void (*changed)(void *context, bool leading);
@@ -92,10 +88,10 @@ static void fill(struct json *object, const char *holder, int64_t duration_s, bo
 	json_set_str(spec, "renewTime", now);
 }
 
-static int64_t duration_ms(const struct json *spec)
+static int64_t duration_ms(const struct lease *l, const struct json *spec)
 {
-	int64_t s = json_get_int(spec, "leaseDurationSeconds", DURATION_S);
-	s = s > 0 ? s : DURATION_S;
+	int64_t s = json_get_int(spec, "leaseDurationSeconds", 0);
+	s = s > 0 ? s : l->times.duration_s;
 	return 1000 * (s < LONGEST_DURATION_S ? s : LONGEST_DURATION_S);
 }
 
@@ -111,7 +107,7 @@ static bool another_lives(struct lease *l, const struct json *object)
 		l->seen = json_copy(spec);
 		l->seen_since_ms = clock_monotonic_ms();
 	}
-	return clock_monotonic_ms() - l->seen_since_ms < duration_ms(spec);
+	return clock_monotonic_ms() - l->seen_since_ms < duration_ms(l, spec);
 }
 
 /* --- Requests --------------------------------------------------------------------------------------------------- */
@@ -121,8 +117,9 @@ static void limit_request(struct lease *l)
 {
 	tell(l);
 	int64_t left = atomic_load(&l->held_until_ms) - clock_monotonic_ms();
-	int64_t ms = left > 0 && left < REQUEST_MS ? left : REQUEST_MS;
-	kube_limits(l->kube, ms < SHORTEST_REQUEST_MS ? SHORTEST_REQUEST_MS : ms, 1);
+	int64_t longest = l->times.request_ms, shortest = longest / 4;
+	int64_t ms = left > 0 && left < longest ? left : longest;
+	kube_limits(l->kube, ms < shortest ? shortest : ms, 1);
 }
 
 static void not_ours(struct lease *l)
@@ -144,7 +141,7 @@ static result write_ours(struct lease *l, const struct json *object, bool create
 		TRY(kube_update(l->kube, l->path, object, &answer, e));
 	json_freep(&l->ours);
 	l->ours = answer;
-	atomic_store(&l->held_until_ms, sent_ms + RENEW_DEADLINE_MS);
+	atomic_store(&l->held_until_ms, sent_ms + l->times.renew_deadline_ms);
 	note_holder(l, l->identity);
 	return OK;
 }
@@ -155,7 +152,7 @@ static result create(struct lease *l, struct err *e)
 	json_set_str(object, "apiVersion", "coordination.k8s.io/v1");
 	json_set_str(object, "kind", "Lease");
 	json_set_str(json_ensure_object(object, "metadata"), "name", l->name);
-	fill(object, l->identity, DURATION_S, true);
+	fill(object, l->identity, l->times.duration_s, true);
 	return write_ours(l, object, true, e);
 }
 
@@ -178,14 +175,14 @@ static result look_and_take(struct lease *l, struct err *e)
 		not_ours(l);
 		return OK;
 	}
-	fill(object, l->identity, DURATION_S, !str_eq(holder_of(object), l->identity));
+	fill(object, l->identity, l->times.duration_s, !str_eq(holder_of(object), l->identity));
 	return write_ours(l, object, false, e);
 }
 
 static result renew_known(struct lease *l, struct err *e)
 {
 	struct json *object cleanup(json_freep) = steal(&l->ours); /* whatever the outcome: no longer the newest */
-	fill(object, l->identity, DURATION_S, false);
+	fill(object, l->identity, l->times.duration_s, false);
 	return write_ours(l, object, false, e);
 }
 
@@ -220,7 +217,7 @@ static void give_back(struct lease *l)
 	tell(l);
 	if (!l->may_be_ours)
 		return;
-	kube_limits(l->kube, RELEASE_REQUEST_MS, 1);
+	kube_limits(l->kube, l->times.request_ms / 2, 1);
 	if (!give_back_once(l, &why).ok && why.kind == ERR_CONFLICT)
 		(void)!give_back_once(l, &why).ok;
 }
@@ -230,7 +227,8 @@ static void give_back(struct lease *l)
 /* False when it is to end. Wakes when the Lease is lost, to say so. */
 static bool rest(struct lease *l)
 {
-	int64_t until = clock_monotonic_ms() + RETRY_MS + backoff_jittered(RETRY_JITTER_MS) - RETRY_JITTER_MS / 2;
+	int64_t jitter = l->times.retry_ms / 5;
+	int64_t until = clock_monotonic_ms() + l->times.retry_ms + backoff_jittered(jitter) - jitter / 2;
 	pthread_mutex_lock(&l->lock);
 	for (int64_t left; !l->stopping && (left = until - clock_monotonic_ms()) > 0;) {
 		int64_t held = atomic_load(&l->held_until_ms) - clock_monotonic_ms();
@@ -273,10 +271,12 @@ static void lease_free(struct lease *l)
 	free(l);
 }
 
-result lease_start(const struct kube *k, const char *namespace, const char *name, const char *identity,
-		   void (*changed)(void *context, bool leading), void *context, struct lease **ret, struct err *e)
+result lease_start_timed(const struct kube *k, const char *namespace, const char *name, const char *identity,
+			 const struct lease_times *times, void (*changed)(void *context, bool leading), void *context,
+			 struct lease **ret, struct err *e)
 {
 	struct lease *l = mem_alloc(sizeof(*l));
+	l->times = *times;
 	l->kube = kube_clone(k);
 	l->identity = str_dup(identity);
 	l->name = str_dup(name);
@@ -293,6 +293,12 @@ result lease_start(const struct kube *k, const char *namespace, const char *name
 	}
 	*ret = l;
 	return OK;
+}
+
+result lease_start(const struct kube *k, const char *namespace, const char *name, const char *identity,
+		   void (*changed)(void *context, bool leading), void *context, struct lease **ret, struct err *e)
+{
+	return lease_start_timed(k, namespace, name, identity, &usual, changed, context, ret, e);
 }
 
 void lease_stopp(struct lease **l)

@@ -22,6 +22,17 @@ struct lease;
  * only. ERR_BUSY. */
 result lease_start(const struct kube *k, const char *namespace, const char *name, const char *identity,
 		   void (*changed)(void *context, bool leading), void *context, struct lease **ret, struct err *e) MUST_CHECK;
+/* The same with other times, for who can't wait so long (tests). renew_deadline_ms is shorter than duration_s, request_ms than
+ * renew_deadline_ms. */
+struct lease_times {
+	int64_t duration_s;        /* written into the Lease; also of another's that names none */
+	int64_t renew_deadline_ms;
+	int64_t retry_ms;          /* between two tries, a tenth more or less */
+	int64_t request_ms;        /* of one request; a quarter at least, half of it for giving back */
+};
+result lease_start_timed(const struct kube *k, const char *namespace, const char *name, const char *identity,
+			 const struct lease_times *times, void (*changed)(void *context, bool leading), void *context,
+			 struct lease **ret, struct err *e) MUST_CHECK;
 bool lease_held(const struct lease *l);
 /* Who holds it as far as was seen, "" for nobody or not known yet; caller frees. */
 char *lease_holder(struct lease *l) __attribute__((returns_nonnull));
