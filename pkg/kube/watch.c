@@ -17,6 +17,7 @@
 #define LONGEST_WAIT_MS 30000
 #define LONGEST_ASKED_WAIT_MS 60000 /* by Retry-After */
 #define FAILURES_TO_LIST 5
+#define HASTY_MS 1000
 
 /* One target. All but `failed` and `why` is its thread's alone. */
 struct stream {
@@ -28,6 +29,7 @@ struct stream {
 	char *version;              /* NULL: list first */
 	unsigned lists, watches;
 	unsigned failures;          /* attempts in a row of which nothing came */
+	unsigned hasty;             /* ditto that were over at once, whatever came */
 	struct frames frames;
 	struct buf list;
 	bool bookmarks, news;       /* in this stream: one came; among these bytes: a change */
@@ -210,12 +212,15 @@ static void rest(struct stream *s, int64_t ms)
 	pthread_mutex_unlock(&w->lock);
 }
 
-/* The first failure in a row costs no time: servers end watches, and forget old versions, in good order. */
-static int64_t wait_after(struct stream *s, const struct err *why)
+/* The first failure in a row costs no time: servers end watches, and forget old versions, in good order. A server that says
+ * something each time before it ends is not hurried either. */
+static int64_t wait_after(struct stream *s, int64_t lasted_ms, const struct err *why)
 {
-	int64_t ms = backoff_ms(s->failures, FIRST_WAIT_MS, LONGEST_WAIT_MS);
+	s->hasty = lasted_ms < HASTY_MS ? s->hasty : 0;
+	int64_t ms = backoff_ms(s->failures > s->hasty ? s->failures : s->hasty, FIRST_WAIT_MS, LONGEST_WAIT_MS);
 	int64_t asked = why->retry_after_ms < LONGEST_ASKED_WAIT_MS ? why->retry_after_ms : LONGEST_ASKED_WAIT_MS;
 	s->failures++;
+	s->hasty++;
 	return ms < asked ? asked : ms;
 }
 
@@ -231,6 +236,7 @@ static void *run(void *context)
 	struct stream *s = context;
 	while (!stopping(s)) {
 		struct err why = { 0 };
+		int64_t begun_ms = clock_monotonic_ms();
 		bool ended = attempt(s, &why).ok;
 		if (stopping(s))
 			break;
@@ -239,7 +245,7 @@ static void *run(void *context)
 			if (!resumable(s, &why))
 				set_version(s, NULL);
 		}
-		rest(s, wait_after(s, &why));
+		rest(s, wait_after(s, clock_monotonic_ms() - begun_ms, &why));
 	}
 	return NULL;
 }
