@@ -9,15 +9,14 @@
 
 #define ACCEPT_OBJECT "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 #define ACCEPT_LIST "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-#define SERVER_TIMEOUT_MS 300000  /* to twice that, at random */
-#define GRACE_MS 90000
-#define SILENCE_MS 150000
 #define LIST_TIMEOUT_MS 30000
 #define FIRST_WAIT_MS 200
 #define LONGEST_WAIT_MS 30000
 #define LONGEST_ASKED_WAIT_MS 60000 /* by Retry-After */
 #define FAILURES_TO_LIST 5
 #define HASTY_MS 1000
+
+static const struct watch_times usual = { .server_timeout_ms = 300000, .grace_ms = 90000, .silence_ms = 150000 };
 
 /* One target. All but `failed` and `why` is its thread's alone. */
 struct stream {
@@ -41,6 +40,7 @@ struct stream {
 };
 
 struct watcher {
+	struct watch_times times;
 	struct stream *streams;
 	size_t n;
 	void (*changed)(void *context, size_t target);
@@ -161,7 +161,7 @@ static bool on_watch_bytes(void *context, const char *bytes, size_t n)
 
 static bool silent(const struct stream *s)
 {
-	return s->bookmarks && clock_monotonic_ms() - s->last_byte_ms > SILENCE_MS;
+	return s->bookmarks && clock_monotonic_ms() - s->last_byte_ms > s->watcher->times.silence_ms;
 }
 
 static bool stop_watch(void *context)
@@ -173,13 +173,14 @@ static bool stop_watch(void *context)
 static result watch(struct stream *s, struct err *e)
 {
 	struct buf path cleanup(buf_release) = BUF_INIT;
-	int64_t ms = SERVER_TIMEOUT_MS / 2 + backoff_jittered(SERVER_TIMEOUT_MS);
+	const struct watch_times *times = &s->watcher->times;
+	int64_t ms = times->server_timeout_ms / 2 + backoff_jittered(times->server_timeout_ms);
 	buf_addf(&path, "%s?watch=true&allowWatchBookmarks=true&timeoutSeconds=%lld&resourceVersion=", s->path,
 		 (long long)(ms / 1000));
 	http_escape(s->version, &path);
 	buf_add_str(&path, s->selectors);
 	struct kube_stream q = { .on_bytes = on_watch_bytes, .stop = stop_watch, .context = s, .accept = ACCEPT_OBJECT,
-				 .timeout_ms = ms + GRACE_MS };
+				 .timeout_ms = ms + times->grace_ms };
 	s->bookmarks = false;
 	s->read = OK;
 	atomic_fetch_add(&s->watcher->reconnects, s->watches++ ? 1 : 0);
@@ -289,10 +290,11 @@ static result start_all(struct watcher *w, size_t n, struct err *e)
 	return OK;
 }
 
-result watcher_start(const struct kube *k, const struct watch_target *targets, size_t n, void (*changed)(void *context, size_t target),
-		     void *context, struct watcher **ret, struct err *e)
+result watcher_start_timed(const struct kube *k, const struct watch_target *targets, size_t n, const struct watch_times *times,
+			   void (*changed)(void *context, size_t target), void *context, struct watcher **ret, struct err *e)
 {
 	struct watcher *w = mem_alloc(sizeof(*w));
+	w->times = *times;
 	w->streams = mem_alloc(n * sizeof(*w->streams));
 	w->changed = changed;
 	w->context = context;
@@ -309,6 +311,12 @@ result watcher_start(const struct kube *k, const struct watch_target *targets, s
 	}
 	*ret = w;
 	return OK;
+}
+
+result watcher_start(const struct kube *k, const struct watch_target *targets, size_t n, void (*changed)(void *context, size_t target),
+		     void *context, struct watcher **ret, struct err *e)
+{
+	return watcher_start_timed(k, targets, n, &usual, changed, context, ret, e);
 }
 
 void watcher_stopp(struct watcher **w)

@@ -25,6 +25,15 @@ struct watch_target {
  * for the call only. ERR_BUSY. */
 result watcher_start(const struct kube *k, const struct watch_target *targets, size_t n, void (*changed)(void *context, size_t target),
 		     void *context, struct watcher **ret, struct err *e) MUST_CHECK;
+/* The same with other times, for who can't wait so long (tests). */
+struct watch_times {
+	int64_t server_timeout_ms; /* to twice that, at random; whole seconds are asked for */
+	int64_t grace_ms;          /* beyond it, until we end the watch */
+	int64_t silence_ms;        /* where bookmarks had come */
+};
+result watcher_start_timed(const struct kube *k, const struct watch_target *targets, size_t n, const struct watch_times *times,
+			   void (*changed)(void *context, size_t target), void *context, struct watcher **ret,
+			   struct err *e) MUST_CHECK;
 void watcher_stopp(struct watcher **w); /* ends the threads, within about a second; cleanup(watcher_stopp) */
 /* events: changes seen. relists: lists after the first of each target. errors: failed attempts. reconnects: watches after
  * the first of each target. */
