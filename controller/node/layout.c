@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define ASIDE KUBERNETES_DIR "/.certrotation-kube-controller-manager.yaml"
 #define MANAGER KUBERNETES_DIR "/manifests/kube-controller-manager.yaml"
@@ -57,41 +58,56 @@ static result manifest_read(const char *path, struct manifest *ret, struct err *
 	return OK;
 }
 
-/* The scalar "--name=value" in the first container's command or args; *ret_count: how many there are. */
-static const struct yaml_node *flag_node(const struct yaml *y, const char *name, size_t *ret_count)
+/* How a flag is given in the first container's command or args; the last one counts (pflag). */
+struct flag {
+	const struct yaml_node *node;
+	const char *value;
+	size_t count;
+	bool apart; /* some one has its value in an item of its own: it is seen, but kubeadm writes none so, and none is edited */
+};
+
+static void flag_seen(struct flag *f, const struct yaml_node *item, const char *rest)
+{
+	bool apart = *rest == '\0';
+	f->node = item;
+	f->value = apart ? yaml_str(item->next) : rest + 1;
+	f->apart = f->apart || apart;
+	f->count++;
+}
+
+static struct flag flag_in(const struct yaml *y, const char *name)
 {
 	static const char *const LISTS[] = { "command", "args" };
-	const struct yaml_node *containers = yaml_at(yaml_root(y), "spec", "containers", NULL), *found = NULL;
+	const struct yaml_node *containers = yaml_at(yaml_root(y), "spec", "containers", NULL);
+	struct flag f = { 0 };
 	size_t n = strlen(name);
-	*ret_count = 0;
 	for (size_t i = 0; i < ARRAY_LEN(LISTS); i++) {
 		yaml_each(item, yaml_get(containers ? containers->first : NULL, LISTS[i])) {
 			const char *s = yaml_str(item);
-			if (!s || !str_starts(s, "--") || strncmp(s + 2, name, n) != 0 || s[2 + n] != '=')
-				continue;
-			found = item;
-			(*ret_count)++;
+			if (s && str_starts(s, "--") && strncmp(s + 2, name, n) == 0 && (s[2 + n] == '=' || s[2 + n] == '\0'))
+				flag_seen(&f, item, s + 2 + n);
 		}
 	}
-	return found;
+	return f;
 }
 
 static char *flag_value(const struct manifest *m, const char *name)
 {
-	size_t count = 0;
-	const struct yaml_node *n = flag_node(m->yaml, name, &count);
-	return n ? str_dup(yaml_str(n) + strlen("--=") + strlen(name)) : NULL;
+	struct flag f = flag_in(m->yaml, name);
+	return f.value ? str_dup(f.value) : NULL;
 }
 
 /* A path flag that we rely on. */
 static char *needed_path(const struct manifest *m, const char *name, struct report *r)
 {
-	size_t count = 0;
-	char *value = flag_value(m, name);
-	flag_node(m->yaml, name, &count);
-	if (count != 1)
-		report_add_blocker(r, count ? "DuplicateFlag" : "MissingFlag", m->path, "--%s %s: give it once", name,
-				   count ? "is there more than once" : "is absent");
+	struct flag f = flag_in(m->yaml, name);
+	char *value = f.value ? str_dup(f.value) : NULL;
+	if (f.count != 1)
+		report_add_blocker(r, f.count ? "DuplicateFlag" : "MissingFlag", m->path, "--%s %s: give it once", name,
+				   f.count ? "is there more than once" : "is absent");
+	else if (f.apart)
+		report_add_blocker(r, "UnsupportedFlag", m->path, "--%s has its value in an item of its own: write --%s=value", name,
+				   name);
 	else if (!str_starts(value, KUBERNETES_DIR "/"))
 		report_add_blocker(r, "UnsupportedPath", m->path, "--%s points to %s, outside of %s", name, value, KUBERNETES_DIR);
 	return value;
@@ -99,14 +115,14 @@ static char *needed_path(const struct manifest *m, const char *name, struct repo
 
 static result edit_flag(const struct yaml *y, struct yaml_edits *edits, const char *name, const char *value, struct err *e)
 {
-	size_t count = 0;
-	const struct yaml_node *n = flag_node(y, name, &count);
+	struct flag f = flag_in(y, name);
 	if (!value)
 		return OK;
-	if (count != 1)
-		return err_set(e, ERR_INPUT, "kube-controller-manager.yaml has --%s %zu times", name, count);
+	if (f.count != 1 || f.apart)
+		return err_set(e, ERR_INPUT, "kube-controller-manager.yaml has --%s %zu times%s", name, f.count,
+			       f.apart ? ", with its value apart" : "");
 	char *text cleanup(str_freep) = str_printf("--%s=%s", name, value);
-	yaml_edit_scalar(edits, n, text);
+	yaml_edit_scalar(edits, f.node, text);
 	return OK;
 }
 
@@ -174,15 +190,27 @@ static void add_others(struct layout *l, const struct manifest *m, const char *f
 	}
 }
 
+/* "--flag=value", or what follows a "--flag". */
+static void add_item(struct layout *l, const struct manifest *m, const struct handled *list, size_t n, const char *before, const char *item)
+{
+	bool is_flag = str_starts(item, "--");
+	const char *flag = is_flag ? item + 2 : before && str_starts(before, "--") ? before + 2 : "";
+	size_t len = strcspn(flag, "=");
+	const char *value = !is_flag ? item : flag[len] ? flag + len + 1 : "";
+	if (!is_handled(l, list, n, flag, len, value))
+		add_others(l, m, flag, len, value);
+}
+
 static void collect_others(struct layout *l, const struct manifest *m, const struct handled *list, size_t n)
 {
 	static const char *const LISTS[] = { "command", "args" };
 	const struct yaml_node *containers = yaml_at(yaml_root(m->yaml), "spec", "containers", NULL);
 	for (size_t i = 0; i < ARRAY_LEN(LISTS); i++) {
+		const char *before = NULL;
 		yaml_each(item, yaml_get(containers ? containers->first : NULL, LISTS[i])) {
-			const char *s = yaml_str(item), *value = s && str_starts(s, "--") ? strchr(s, '=') : NULL;
-			if (value && !is_handled(l, list, n, s + 2, (size_t)(value - s - 2), value + 1))
-				add_others(l, m, s + 2, (size_t)(value - s - 2), value + 1);
+			if (yaml_str(item))
+				add_item(l, m, list, n, before, yaml_str(item));
+			before = yaml_str(item);
 		}
 	}
 }
@@ -219,15 +247,16 @@ static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
 	return OK;
 }
 
-/* The flags point to kubeadm's files or to ours, else we would not know what to put back. */
+/* The flags point to the authority that is trusted or to ours, else we would not know what to put back, and a file that nobody
+ * changes would be left with the old one. */
 static void check_manager_flags(const struct layout *l, const char *path, struct report *r)
 {
 	const char *slash = l->ca_crt ? strrchr(l->ca_crt, '/') : NULL;
 	if (!slash)
 		return;
 	int n = (int)(slash - l->ca_crt - (ptrdiff_t)strlen(l->root));
-	const char *dir = l->ca_crt + strlen(l->root);
-	char *ca cleanup(str_freep) = str_printf("%.*s/ca.crt", n, dir), *key cleanup(str_freep) = str_printf("%.*s/ca.key", n, dir);
+	const char *ca = l->ca_crt + strlen(l->root), *dir = ca;
+	char *key cleanup(str_freep) = str_printf("%.*s/ca.key", n, dir);
 	char *signer cleanup(str_freep) = str_printf("%.*s/certrotation/signer.pem", n, dir);
 	char *root cleanup(str_freep) = str_printf("%.*s/certrotation/root.crt", n, dir);
 	const struct { const char *flag, *is, *kubeadm, *own; } flags[] = {
@@ -314,6 +343,15 @@ static void learn_kubelet_ca(struct layout *l, const char *config, const char *c
 		l->ca_crt = full;
 }
 
+/* A control plane whose manifests are elsewhere would pass for a worker. */
+static void check_manifests(const char *config, const char *path, struct report *r)
+{
+	static const char ours[] = KUBERNETES_DIR "/manifests";
+	bool same = !path || !*path || (str_starts(path, ours) && !path[strlen(ours) + strspn(path + strlen(ours), "/")]);
+	if (!same)
+		report_add_blocker(r, "UnsupportedPath", config, "staticPodPath is %s: only %s is supported", path, ours);
+}
+
 static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
 {
 	struct process_seen kubelet cleanup(process_release) = { 0 };
@@ -327,11 +365,21 @@ static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
 	TRY_CTX(file_read(path, CONFIG_MAX, &text, e), e, "not a node that kubeadm has made");
 	TRY_CTX(yaml_parse(buf_str(&text), text.len, &y, e), e, "%s", path);
 	const char *ca = process_flag(&kubelet, "client-ca-file"), *port = yaml_str(yaml_get(yaml_root(y), "port"));
+	const char *manifests = process_flag(&kubelet, "pod-manifest-path");
+	check_manifests(path, manifests ? manifests : yaml_str(yaml_get(yaml_root(y), "staticPodPath")), r);
 	learn_kubelet_ca(l, path, ca ? ca : yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL)), r);
-	l->kubelet_port = port ? (int)strtol(port, NULL, 10) : 10250;
+	l->kubelet_port = port ? (int)strtol(port, NULL, 10) : 0;
+	l->kubelet_port = l->kubelet_port ? l->kubelet_port : 10250; /* 0 is the default, too */
 	if (!str_starts(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR "/"))
 		report_add_blocker(r, "UnsupportedPath", l->kubelet_conf, "the kubelet's kubeconfig must be under %s", KUBERNETES_DIR);
 	return OK;
+}
+
+/* The kubelet does not look into it. */
+static bool is_folder(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
 /* Who else reads what we change: a static Pod of somebody's (kube-vip with admin.conf, say) would have to restart too. */
@@ -350,6 +398,8 @@ static result learn_strangers(struct layout *l, struct report *r, struct err *e)
 			continue;
 		char *path cleanup(str_freep) = str_printf("%s/%s", l->manifests, names.items[i]);
 		struct buf text cleanup(buf_release) = BUF_INIT;
+		if (is_folder(path))
+			continue;
 		TRY(file_read(path, MANIFEST_MAX, &text, e));
 		if (strstr(buf_str(&text), KUBERNETES_DIR))
 			report_add_blocker(r, "UnknownUser", path, "this static Pod reads %s and would go on with the old authority: "
