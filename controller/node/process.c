@@ -62,12 +62,13 @@ bool process_parse_cgroup(const char *line, char ret_uid[static POD_UID_SIZE], c
 		for (const char *next = pod; next && next < name + n; next = strstr(next + 1, "pod"))
 			pod = next;
 		bool uid_here = pod && pod + 3 < name + n && isxdigit((unsigned char)pod[3]) && (pod == name || pod[-1] == '-');
-		if (uid_here) {
-			copy_uid(pod + 3, strcspn(pod + 3, "./\n"), ret_uid);
-			found = true;
-		} else if (found && copy_id(name, ret_id)) {
+		size_t uid_len = uid_here ? strcspn(pod + 3, "./\n") : 0;
+		if (uid_here)
+			copy_uid(pod + 3, uid_len, ret_uid);
+		found = found || uid_here;
+		/* a runtime that is told of slices but makes plain folders: "…-pod<uid>.slice:cri-containerd:<id>" */
+		if (found && copy_id(uid_here ? pod + 3 + uid_len : name, ret_id))
 			return true;
-		}
 	}
 	return found && ret_id[0];
 }
@@ -104,7 +105,7 @@ static int64_t boot_ms(void)
 }
 
 /* Field 22 of /proc/PID/stat (proc(5)), in clock ticks since boot; the name before it may hold anything, so from the last ')'. */
-static result start_time(pid_t pid, int64_t *ret_ms, struct err *e)
+static result start_ticks(pid_t pid, int64_t *ret, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
 	TRY(read_proc(pid, "stat", &text, e));
@@ -113,31 +114,65 @@ static result start_time(pid_t pid, int64_t *ret_ms, struct err *e)
 		p = strchr(p + 1, ' ');
 	if (!p)
 		return err_set(e, ERR_INPUT, "/proc/%d/stat can't be read", (int)pid);
-	*ret_ms = boot_ms() + (int64_t)strtoll(p, NULL, 10) * 1000 / sysconf(_SC_CLK_TCK);
+	*ret = (int64_t)strtoll(p, NULL, 10);
 	return OK;
 }
 
-static bool read_cgroup(pid_t pid, char uid[static POD_UID_SIZE], char id[static CONTAINER_ID_SIZE])
+static int64_t ms_of_ticks(int64_t ticks)
 {
-	struct buf text cleanup(buf_release) = BUF_INIT;
-	struct err e;
-	if (!read_proc(pid, "cgroup", &text, &e).ok)
-		return false;
-	for (const char *line = buf_str(&text); line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
-		if (process_parse_cgroup(line, uid, id))
-			return true;
-	return false;
+	return boot_ms() + ticks * 1000 / sysconf(_SC_CLK_TCK);
 }
 
-static bool read_args(pid_t pid, struct strs *ret)
+/* True when that is why it could not be read: a process that has ended is not there. */
+static bool is_gone(pid_t pid)
+{
+	return kill(pid, 0) != 0 && errno == ESRCH;
+}
+
+/* Reading one of many: *ret_there is false for one that has ended meanwhile. */
+static result read_of(pid_t pid, const char *name, struct buf *out, bool *ret_there, struct err *e)
+{
+	struct err why;
+	*ret_there = read_proc(pid, name, out, &why).ok;
+	if (*ret_there || is_gone(pid))
+		return OK;
+	*e = why;
+	return FAILED;
+}
+
+/* *ret_in_pod: whether it lives in a Pod's container. */
+static result read_cgroup(pid_t pid, bool *ret_in_pod, char uid[static POD_UID_SIZE], char id[static CONTAINER_ID_SIZE], struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
-	struct err e;
-	if (!read_proc(pid, "cmdline", &text, &e).ok || !text.len)
-		return false;
+	bool there = false, in_pod = false;
+	TRY(read_of(pid, "cgroup", &text, &there, e));
+	for (const char *line = buf_str(&text); line && *line && !in_pod; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL)
+		in_pod = process_parse_cgroup(line, uid, id);
+	*ret_in_pod = in_pod;
+	return OK;
+}
+
+/* Kernel threads and the dead have none. */
+static result read_args(pid_t pid, struct strs *ret, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	bool there = false;
+	TRY(read_of(pid, "cmdline", &text, &there, e));
 	for (size_t i = 0; i < text.len; i += strlen(text.data + i) + 1)
 		strs_add(ret, text.data + i);
-	return true;
+	return OK;
+}
+
+/* *ret_there: it has not ended meanwhile. */
+static result read_start(pid_t pid, struct process_seen *ret, bool *ret_there, struct err *e)
+{
+	struct err why;
+	*ret_there = start_ticks(pid, &ret->ticks, &why).ok;
+	if (*ret_there)
+		ret->started_ms = ms_of_ticks(ret->ticks);
+	else if (!is_gone(pid))
+		return err_set(e, why.kind, "%s", why.message);
+	return OK;
 }
 
 static bool is_called(const struct strs *args, const char *name)
@@ -162,20 +197,32 @@ static void close_dir(DIR **dir)
 		closedir(*dir);
 }
 
+/* *ret_match: it is called so, and is where it should be. */
+static result look_at(pid_t pid, const char *name, bool in_pod, bool *ret_match, struct process_seen *p, struct err *e)
+{
+	bool is_in_pod = false;
+	p->pid = pid;
+	*ret_match = false;
+	TRY(read_args(pid, &p->args, e));
+	if (!is_called(&p->args, name))
+		return OK;
+	TRY(read_cgroup(pid, &is_in_pod, p->pod_uid, p->container_id, e));
+	/* a static Pod's uid is a hash without dashes; others are hosted control planes (vcluster, Kamaji) */
+	if (is_in_pod != in_pod || (in_pod && strchr(p->pod_uid, '-')))
+		return OK;
+	return read_start(pid, p, ret_match, e);
+}
+
 result process_find(const char *name, bool in_pod, bool *ret_found, struct process_seen *ret, struct err *e)
 {
 	DIR *dir cleanup(close_dir) = opendir("/proc");
 	if (!dir)
 		return err_errno(e, "/proc");
 	for (pid_t pid; (pid = next_pid(dir)) != 0;) {
-		struct process_seen p cleanup(process_release) = { .pid = pid };
-		struct err gone;
-		if (!read_args(pid, &p.args) || !is_called(&p.args, name))
-			continue;
-		if (read_cgroup(pid, p.pod_uid, p.container_id) != in_pod || !start_time(pid, &p.started_ms, &gone).ok)
-			continue;
-		/* a static Pod's uid is a hash without dashes; others are hosted control planes (vcluster, Kamaji) */
-		if (in_pod && strchr(p.pod_uid, '-'))
+		struct process_seen p cleanup(process_release) = { 0 };
+		bool match = false;
+		TRY(look_at(pid, name, in_pod, &match, &p, e));
+		if (!match)
 			continue;
 		*ret = p;
 		p = (struct process_seen){ 0 };
@@ -188,16 +235,15 @@ result process_find(const char *name, bool in_pod, bool *ret_found, struct proce
 
 bool process_alive(const struct process_seen *p)
 {
-	int64_t started = 0;
+	int64_t ticks = 0;
 	struct err e;
 	struct buf text cleanup(buf_release) = BUF_INIT;
 	if (!read_proc(p->pid, "stat", &text, &e).ok)
-		return false;
+		return !is_gone(p->pid);
 	const char *state = strrchr(buf_str(&text), ')');
 	if (state && (state[2] == 'Z' || state[2] == 'X'))
 		return false;
-	int64_t apart = start_time(p->pid, &started, &e).ok ? started - p->started_ms : 1000000;
-	return apart > -1000 && apart < 1000; /* the clock may have been set meanwhile */
+	return start_ticks(p->pid, &ticks, &e).ok ? ticks == p->ticks : !is_gone(p->pid);
 }
 
 result process_terminate(const struct process_seen *p, struct err *e)
@@ -252,11 +298,13 @@ result process_each_container(void (*each)(void *context, const char *pod_uid, c
 	if (!dir)
 		return err_errno(e, "/proc");
 	for (pid_t pid; (pid = next_pid(dir)) != 0;) {
-		char uid[POD_UID_SIZE], id[CONTAINER_ID_SIZE];
-		int64_t started = 0;
-		struct err gone;
-		if (read_cgroup(pid, uid, id) && start_time(pid, &started, &gone).ok)
-			each(context, uid, id, started);
+		struct process_seen p = { 0 };
+		bool there = false;
+		TRY(read_cgroup(pid, &there, p.pod_uid, p.container_id, e));
+		if (there)
+			TRY(read_start(pid, &p, &there, e));
+		if (there)
+			each(context, p.pod_uid, p.container_id, p.started_ms);
 	}
 	return OK;
 }

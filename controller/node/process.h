@@ -1,7 +1,9 @@
 /* Processes of the host, by /proc (the Pod has hostPID).
  *
  * Invariants
- * - A process is known by pid and start time together: a pid alone may be another's by now.
+ * - A process is known by pid and start time together: a pid alone may be another's by now. That time is compared in ticks
+ *   since boot, which stay when somebody sets the clock.
+ * - A process that is gone in the middle was not there; one that can't be read is an error, never "none".
  * - Start times are on the node's clock, like file times, in the kernel's clock ticks, rounded down; file times may lag by one
  *   too. So "younger than the file" leaves PROCESS_TICK_MS between them: on doubt a process is not younger.
  */
@@ -17,6 +19,7 @@
 
 struct process_seen {
 	pid_t pid;
+	int64_t ticks;                        /* of the kernel, from boot to its start: with the pid, which process it is */
 	int64_t started_ms;
 	char pod_uid[POD_UID_SIZE];           /* with dashes or as a static Pod's hash; "" outside of Pods */
 	char container_id[CONTAINER_ID_SIZE]; /* "" outside of containers */
@@ -31,7 +34,7 @@ result process_find(const char *name, bool in_pod, bool *ret_found, struct proce
 bool process_younger(const struct process_seen *p, int64_t than_ms);
 /* True while any process of that Pod, its sandbox included, lives (or when that can't be told). */
 bool process_pod_alive(const char *pod_uid);
-/* True while that very process lives. */
+/* True while that very process lives (or when that can't be told). */
 bool process_alive(const struct process_seen *p);
 /* SIGTERM. Not there any more: OK. */
 result process_terminate(const struct process_seen *p, struct err *e) MUST_CHECK;
