@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #define PODS_MAX 2000
+#define DEPTH_MAX 32
 #define FILES_MAX 20000                  /* a ConfigMap or Secret holds at most 1 MiB, so do its files and their names */
 #define CA_FILE_MAX ((size_t)1 << 20)
 #define MEMORY_MAX ((size_t)4 << 20)
@@ -118,31 +119,37 @@ static result look_at_each(struct look *l, const char *uid, const char *dir, loo
 	return OK;
 }
 
-static result is_regular(const char *path, bool *ret, struct err *e)
+/* Tokens and AtomicWriter's own entries aside. */
+static bool is_aside(const char *name)
 {
-	struct stat st;
-	*ret = false;
-	if (stat(path, &st) != 0)
-		return errno == ENOENT ? OK : err_errno(e, "%s", path);
-	*ret = S_ISREG(st.st_mode) && (size_t)st.st_size <= CA_FILE_MAX;
+	return str_starts(name, "..") || str_eq(name, "token");
+}
+
+/* Folders inside, too: a volume's items may name a path. */
+static result look_at_folder(struct look *l, const char *uid, const char *volume, const char *folder, int depth, struct err *e)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	if (depth > DEPTH_MAX)
+		return err_set(e, ERR_INPUT, "%s is too deep", folder);
+	TRY(names_in(folder, &names, e));
+	for (size_t i = 0; i < names.n; i++) {
+		struct stat st = { 0 };
+		char *path cleanup(str_freep) = str_printf("%s/%s", folder, names.items[i]);
+		if (is_aside(names.items[i]))
+			continue;
+		if (stat(path, &st) != 0 && errno != ENOENT)
+			return err_errno(e, "%s", path);
+		if (S_ISDIR(st.st_mode))
+			TRY(look_at_folder(l, uid, volume, path, depth + 1, e));
+		if (S_ISREG(st.st_mode) && (size_t)st.st_size <= CA_FILE_MAX)
+			TRY(look_at_file(l, uid, volume, path, e));
+	}
 	return OK;
 }
 
-/* Tokens and AtomicWriter's own entries aside. */
 static result look_at_volume(struct look *l, const char *uid, const char *volume, struct err *e)
 {
-	struct strs names cleanup(strs_release) = { 0 };
-	TRY(names_in(volume, &names, e));
-	for (size_t i = 0; i < names.n; i++) {
-		bool regular = false;
-		char *file cleanup(str_freep) = str_printf("%s/%s", volume, names.items[i]);
-		if (str_starts(names.items[i], "..") || str_eq(names.items[i], "token"))
-			continue;
-		TRY(is_regular(file, &regular, e));
-		if (regular)
-			TRY(look_at_file(l, uid, volume, file, e));
-	}
-	return OK;
+	return look_at_folder(l, uid, volume, volume, 0, e);
 }
 
 /* A subPath mount is never refreshed by the kubelet: volume-subpaths/<volume>/<container>/<number>, the number a file or a folder. */

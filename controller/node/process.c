@@ -246,9 +246,14 @@ bool process_alive(const struct process_seen *p)
 	return start_ticks(p->pid, &ticks, &e).ok ? ticks == p->ticks : !is_gone(p->pid);
 }
 
+/* On any doubt nothing is ended: the pid may be another's. */
 result process_terminate(const struct process_seen *p, struct err *e)
 {
-	if (!process_alive(p) || kill(p->pid, SIGTERM) == 0 || errno == ESRCH)
+	int64_t ticks = 0;
+	struct err why;
+	if (!start_ticks(p->pid, &ticks, &why).ok)
+		return is_gone(p->pid) ? OK : err_set(e, why.kind, "ending process %d: %s", (int)p->pid, why.message);
+	if (ticks != p->ticks || kill(p->pid, SIGTERM) == 0 || errno == ESRCH)
 		return OK;
 	return err_errno(e, "ending process %d", (int)p->pid);
 }

@@ -36,7 +36,7 @@ bool process_younger(const struct process_seen *p, int64_t than_ms);
 bool process_pod_alive(const char *pod_uid);
 /* True while that very process lives (or when that can't be told). */
 bool process_alive(const struct process_seen *p);
-/* SIGTERM. Not there any more: OK. */
+/* SIGTERM. Not there any more: OK. An error when that can't be told. */
 result process_terminate(const struct process_seen *p, struct err *e) MUST_CHECK;
 /* The value of "--name=value" or "--name value" among the arguments, NULL when absent. */
 const char *process_flag(const struct process_seen *p, const char *name);
