@@ -274,7 +274,7 @@ static void test_unreadable_is_not_none(void **state)
 	(void)state;
 	struct rlimit before, less;
 	struct process_seen p = { 0 };
-	struct err e = { 0 }, second = { 0 };
+	struct err e = { 0 }, second = { 0 }, third = { 0 };
 	bool found = false;
 	int n = 0, next = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	close(next);
@@ -288,13 +288,14 @@ static void test_unreadable_is_not_none(void **state)
 	less.rlim_cur = (rlim_t)next;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &less), 0);
 	struct process_seen self = { .pid = getpid() };
-	bool self_alive = process_alive(&self);
+	bool self_alive = process_alive(&self), self_ended = process_terminate(&self, &third).ok;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
 	assert_false(find_ok);
 	assert_false(each_ok);
 	assert_int_equal(n, 0);
 	assert_true(alive);      /* can't be told */
 	assert_true(self_alive); /* ditto */
+	assert_false(self_ended);
 }
 
 static void test_no_containers_here(void **state)
