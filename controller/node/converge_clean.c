@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define NAMES_MAX 4096
+#define ALPHANUMERIC "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 /* --- Wiping ------------------------------------------------------------------------------------------------------------------------------ */
 
@@ -53,6 +54,61 @@ static result remove_tree(const char *path, int depth, struct err *e)
 	return rmdir(path) == 0 ? OK : err_errno(e, "removing %s", path);
 }
 
+/* --- What was cut off ---------------------------------------------------------------------------------------------------------------------- */
+
+#define RANDOM_PART 7 /* ".XXXXXX", see file.c; ".wiping" */
+
+/* A temporary file of file_replace's: ".ca.key.a1B2c3". name may be a beginning. */
+static bool is_left_of(const char *entry, const char *name, bool beginning)
+{
+	size_t len = strlen(entry), n = strlen(name);
+	bool shaped = entry[0] == '.' && len > RANDOM_PART + 1 && entry[len - RANDOM_PART] == '.' &&
+		      strspn(entry + len - RANDOM_PART + 1, ALPHANUMERIC) == RANDOM_PART - 1;
+	return shaped && strncmp(entry + 1, name, n) == 0 && (beginning || len == n + RANDOM_PART + 1);
+}
+
+static result sweep_folder(const char *folder, const char *name, bool beginning, struct err *e)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	struct err why;
+	if (!file_list(folder, NAMES_MAX, &names, &why).ok) {
+		if (why.kind == ERR_NOT_FOUND)
+			return OK;
+		*e = why;
+		return FAILED;
+	}
+	for (size_t i = 0; i < names.n; i++) {
+		char *path cleanup(str_freep) = str_printf("%s/%s", folder, names.items[i]);
+		if (is_left_of(names.items[i], name, beginning))
+			TRY(wipe(path, e));
+	}
+	return OK;
+}
+
+static result sweep_beside(const char *path, struct err *e)
+{
+	const char *slash = path ? strrchr(path, '/') : NULL;
+	if (!slash)
+		return OK;
+	char *folder cleanup(str_freep) = str_ndup(path, (size_t)(slash - path));
+	return sweep_folder(folder, slash + 1, false, e);
+}
+
+result node_sweep(const struct node *n, struct err *e)
+{
+	const struct layout *l = &n->layout;
+	const char *const written[] = { l->ca_crt, l->ca_key, l->own_signer, l->own_root, l->apiserver_crt, l->kubelet_client_crt, l->manager_aside,
+					l->manager_conf, l->scheduler_conf, l->admin_conf, l->super_admin_conf, l->kubelet_conf, l->absorbed };
+	for (size_t i = 0; i < ARRAY_LEN(written); i++)
+		TRY(sweep_beside(written[i], e));
+	char *staged cleanup(str_freep) = l->kubelet_client_crt ? str_printf("%s" STAGED, l->kubelet_client_crt) : NULL;
+	if (staged) {
+		TRY(sweep_beside(staged, e));
+		TRY(file_remove(staged, e));
+	}
+	return sweep_folder(l->kubelet_pki, "kubelet-client-", true, e);
+}
+
 /* --- What is old ----------------------------------------------------------------------------------------------------------------------------- */
 
 /* Dated client certificates of the kubelet that O issued (the one in use is from N by then). What can't be read is not known to be
@@ -92,13 +148,22 @@ static result check_done(const struct node *n, struct err *e)
 	return OK;
 }
 
+/* Under a name that the next run sweeps: overwritten by half it would be a certificate that can't be read. */
+static result wipe_client(const char *path, struct err *e)
+{
+	const char *name = strrchr(path, '/') + 1;
+	char *aside cleanup(str_freep) = str_printf("%.*s.%s.wiping", (int)(name - path), path, name);
+	TRY(file_rename(path, aside, e));
+	return wipe(aside, e);
+}
+
 result node_clean(struct node *n, struct err *e)
 {
 	struct strs old cleanup(strs_release) = { 0 };
 	TRY(check_done(n, e));
 	TRY(list_old_clients(n, &old, e));
 	for (size_t i = 0; i < old.n; i++)
-		TRY(wipe(old.items[i], e));
+		TRY(wipe_client(old.items[i], e));
 	TRY(remove_tree(n->layout.own_dir, 0, e));
 	n->no_pods = true; /* its memory goes with the folder */
 	TRY(remove_tree(n->layout.run_dir, 0, e));

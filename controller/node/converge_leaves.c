@@ -130,7 +130,7 @@ static result sync_folder(const char *path, struct err *e)
 
 static result switch_client(struct node *n, const struct cert *leaf, struct remote_dialer *d, struct err *e)
 {
-	char *staged cleanup(str_freep) = str_printf("%s.certrotation", n->layout.kubelet_client_crt);
+	char *staged cleanup(str_freep) = str_printf("%s" STAGED, n->layout.kubelet_client_crt);
 	TRY(stage_client(n, staged, leaf, e));
 	if (d)
 		node_await_quiet(n, d);

@@ -68,6 +68,7 @@ static result run(struct node *n, const struct options *o, bool act, struct err 
 {
 	struct err unseen;
 	TRY(prepare(n, o, e));
+	TRY(node_sweep(n, e));
 	TRY(node_observe(n, e));
 	if (!act)
 		return OK;
@@ -109,7 +110,7 @@ static int converge_command(const struct options *o)
 {
 	struct desired d cleanup(desired_release) = { 0 };
 	struct report r cleanup(report_release) = { 0 };
-	struct node n cleanup(node_release) = { .desired = &d, .report = &r };
+	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_path = CONTRACT_KEY_PATH };
 	int lock cleanup(file_unlock) = -1;
 	char *state cleanup(str_freep) = str_printf("%s" STATE_DIR, o->root), *path cleanup(str_freep) = str_printf("%s" LOCK, o->root);
 	struct err e = { 0 };
@@ -192,7 +193,7 @@ static int inspect_command(struct options *o)
 {
 	struct desired d cleanup(desired_release) = { 0 };
 	struct report r cleanup(report_release) = { 0 };
-	struct node n cleanup(node_release) = { .desired = &d, .report = &r };
+	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_path = CONTRACT_KEY_PATH };
 	struct err e = { 0 };
 	if (!o->desired_file && !getenv(CONTRACT_ENV)) {
 		for (size_t f = 0; f < FACET_COUNT; f++)

@@ -18,11 +18,13 @@
 #define HOLDS_OLD 1
 #define HOLDS_NEW 2
 #define HOLDS_OTHER 4
+#define STAGED ".certrotation" /* behind the name of a file that waits for its moment */
 
 struct node {
 	const struct desired *desired;
 	struct layout layout;
 	struct cert *old_ca, *new_ca, *bridge; /* new_ca and bridge may be NULL */
+	const char *new_key_path;              /* where N's key may be, besides ca.key: CONTRACT_KEY_PATH */
 	struct report *report;
 	struct process_seen processes[PROCESS_COUNT];
 	bool running[PROCESS_COUNT];
@@ -85,6 +87,8 @@ result node_kubelet(struct node *n, struct err *e) MUST_CHECK;
 result node_kubelet_client(struct node *n, struct err *e) MUST_CHECK;
 result node_kubeadm_flags(struct node *n, struct err *e) MUST_CHECK;
 result node_clean(struct node *n, struct err *e) MUST_CHECK;
+/* Removes what a write that was cut off has left beside the files that we write. Not while another run is under way. */
+result node_sweep(const struct node *n, struct err *e) MUST_CHECK;
 /* True when nothing of ours and nothing old is left (FACET_CLEAN). */
 bool node_is_clean(const struct node *n);
 

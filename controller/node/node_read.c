@@ -67,7 +67,7 @@ static result matching_key(const struct cert *ca, const char *const *paths, size
 	for (size_t i = 0; i < n_paths; i++) {
 		struct key *k cleanup(key_freep) = NULL;
 		struct err missing;
-		if (!ca || !node_key_file(paths[i], &k, &missing).ok || !cert_matches_key(ca, k))
+		if (!ca || !paths[i] || !node_key_file(paths[i], &k, &missing).ok || !cert_matches_key(ca, k))
 			continue;
 		*ret = steal(&k);
 		return OK;
@@ -84,7 +84,7 @@ result node_old_key(const struct node *n, struct key **ret, struct err *e)
 
 result node_new_key(const struct node *n, struct key **ret, struct err *e)
 {
-	const char *const paths[] = { CONTRACT_KEY_PATH, n->layout.ca_key };
+	const char *const paths[] = { n->new_key_path, n->layout.ca_key };
 	return matching_key(n->new_ca, paths, ARRAY_LEN(paths), "the new authority", ret, e);
 }
 
