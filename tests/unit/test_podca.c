@@ -252,6 +252,9 @@ static void test_several_volumes(void **state)
 	put_volume(&t, VOLUME(OTHER_UID, "projected", "x"), "ca.crt", new_ca->pem);
 	assert_seen(&t, 2, KEY, UID13, "");
 	put_volume(&t, VOLUME(UID, "secret", "z"), "ca.crt", new_ca->pem);
+	put_volume(&t, ACCESS, "ca.crt", old_ca->pem); /* the first that is looked at, or the last: all the same */
+	assert_seen(&t, 2, KEY, UID13, "");
+	put_volume(&t, ACCESS, "ca.crt", new_ca->pem);
 	assert_seen(&t, 2, "", "", UID13);
 	container(UID, OTHER_ID, swapped_ms(&t, VOLUME(UID, "configmap", "a")) + PROCESS_TICK_MS);
 	usleep(2000 * PROCESS_TICK_MS);
