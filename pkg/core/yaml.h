@@ -41,6 +41,9 @@ const char *yaml_str(const struct yaml_node *scalar); /* NULL when it is not a s
 struct yaml_edit {
 	size_t start, end;
 	char *text; /* owned; already quoted as YAML needs it */
+	/* What is to be read afterwards: of the scalar, or as a new child (named or not) of the collection. */
+	const struct yaml_node *node;
+	char *key, *value;
 };
 struct yaml_edits {
 	struct yaml_edit *items;
@@ -55,7 +58,8 @@ void yaml_edit_scalar(struct yaml_edits *edits, const struct yaml_node *scalar, 
  * ERR_CONFLICT where the name is there. */
 result yaml_edit_add(struct yaml_edits *edits, const struct yaml *y, const struct yaml_node *parent, const char *key,
 		     const char *value, struct err *e) MUST_CHECK;
-/* The text with all edits applied, appended. ERR_INPUT when two overlap, or the result were not YAML any more. */
+/* The text with all edits (of y's own nodes) applied, appended. It is read again: ERR_INPUT when it would say anything else than
+ * y with these changes (odd layout: a name without a colon, say), or when two edits overlap. */
 result yaml_apply(const struct yaml *y, const struct yaml_edits *edits, struct buf *ret, struct err *e) MUST_CHECK;
 void yaml_edits_release(struct yaml_edits *edits);
 

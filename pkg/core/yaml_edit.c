@@ -127,19 +127,22 @@ static char *scalar_text(const char *value, enum yaml_style style, bool flow)
 
 /* --- Collecting edits --------------------------------------------------------------------------- */
 
-static void edits_add(struct yaml_edits *edits, size_t start, size_t end, char *text_taken)
+static void edits_add(struct yaml_edits *edits, const struct yaml_edit *edit)
 {
 	if (edits->n == edits->size) {
 		edits->size = edits->size ? edits->size * 2 : 8;
 		edits->items = mem_realloc(edits->items, edits->size, sizeof(*edits->items));
 	}
-	edits->items[edits->n++] = (struct yaml_edit){ start, end, text_taken };
+	edits->items[edits->n++] = *edit;
 }
 
 void yaml_edits_release(struct yaml_edits *edits)
 {
-	for (size_t i = 0; i < edits->n; i++)
+	for (size_t i = 0; i < edits->n; i++) {
 		secret_freep(&edits->items[i].text);
+		str_freep(&edits->items[i].key);
+		secret_freep(&edits->items[i].value);
+	}
 	free(edits->items);
 	*edits = (struct yaml_edits){ 0 };
 }
@@ -164,7 +167,11 @@ void yaml_edit_scalar(struct yaml_edits *edits, const struct yaml_node *scalar, 
 	char *text cleanup(secret_freep) = scalar_text(value, style, n->in_flow);
 	/* `key:` without a value has its place right behind the colon. */
 	bool empty = scalar->start == scalar->end;
-	edits_add(edits, scalar->start, scalar->end, empty ? str_printf(" %s", text) : steal(&text));
+	edits_add(edits, &(struct yaml_edit){ .start = scalar->start,
+					      .end = scalar->end,
+					      .text = empty ? str_printf(" %s", text) : steal(&text),
+					      .node = scalar,
+					      .value = str_dup(value) });
 }
 
 /* --- Adding ------------------------------------------------------------------------------------- */
@@ -173,7 +180,7 @@ static size_t line_start(const char *text, size_t at)
 {
 	while (at > 0 && text[at - 1] != '\n')
 		at--;
-	return at;
+	return at == 0 && str_starts(text, "\xEF\xBB\xBF") ? 3 : at; /* a byte order mark has no column */
 }
 
 /* The end of the line without its line break; *ret_break is that, as the file writes it. */
@@ -229,14 +236,17 @@ result yaml_edit_add(struct yaml_edits *edits, const struct yaml *y, const struc
 	size_t at = line_end(y, parent->end, &line_break);
 	char *indent cleanup(str_freep) = indentation(yaml_text(y), column_at);
 	char *text cleanup(secret_freep) = scalar_text(value, YAML_STYLE_PLAIN, false);
-	if (!key) {
-		edits_add(edits, at, at, str_printf("%s%s- %s", line_break, indent, text));
-		return OK;
+	struct yaml_edit edit = { .start = at, .end = at, .node = parent, .value = str_dup(value) };
+	if (key) {
+		bool quoted = meaning_of(key) != MEANS_STRING;
+		char *name cleanup(str_freep) =
+			scalar_text(key, quoted ? YAML_STYLE_DOUBLE : YAML_STYLE_PLAIN, false);
+		edit.key = str_dup(key);
+		edit.text = str_printf("%s%s%s: %s", line_break, indent, name, text);
+	} else {
+		edit.text = str_printf("%s%s- %s", line_break, indent, text);
 	}
-	bool quoted = meaning_of(key) != MEANS_STRING;
-	char *name cleanup(str_freep) =
-		scalar_text(key, quoted ? YAML_STYLE_DOUBLE : YAML_STYLE_PLAIN, false);
-	edits_add(edits, at, at, str_printf("%s%s%s: %s", line_break, indent, name, text));
+	edits_add(edits, &edit);
 	return OK;
 }
 
@@ -290,6 +300,49 @@ static struct ordered *in_order(const struct yaml_edits *edits)
 	return sorted;
 }
 
+/* --- Reading again: the text says what was asked for, and nothing else has changed ----------------- */
+
+static const char *wanted_value(const struct yaml_edits *edits, const struct yaml_node *scalar)
+{
+	for (size_t i = edits->n; i > 0; i--)
+		if (edits->items[i - 1].node == scalar)
+			return edits->items[i - 1].value;
+	return scalar->value;
+}
+
+/* What follows the parent's old children: those that were added to it, in order. */
+static bool added_as_wanted(const struct yaml_edits *edits, const struct yaml_node *parent,
+			    const struct yaml_node *child)
+{
+	for (size_t i = 0; i < edits->n; i++) {
+		const struct yaml_edit *edit = &edits->items[i];
+		if (edit->node != parent)
+			continue;
+		if (!child || child->kind != YAML_SCALAR || !str_eq(child->key, edit->key) ||
+		    !str_eq(child->value, edit->value))
+			return false;
+		child = child->next;
+	}
+	return !child;
+}
+
+/* Recursion is bounded by the depth that yaml_parse allows. */
+static bool as_wanted(const struct yaml_edits *edits, const struct yaml_node *before,
+		      const struct yaml_node *after)
+{
+	if (before->kind != after->kind || !str_eq(before->key, after->key))
+		return false;
+	if (before->kind == YAML_SCALAR)
+		return str_eq(after->value, wanted_value(edits, before));
+	const struct yaml_node *other = after->first;
+	yaml_each(child, before) {
+		if (!other || !as_wanted(edits, child, other))
+			return false;
+		other = other->next;
+	}
+	return added_as_wanted(edits, before, other);
+}
+
 result yaml_apply(const struct yaml *y, const struct yaml_edits *edits, struct buf *ret, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_SECRET;
@@ -300,6 +353,8 @@ result yaml_apply(const struct yaml *y, const struct yaml_edits *edits, struct b
 	/* Whatever was asked for, a file that can't be read is not what anybody gets. */
 	struct yaml *again cleanup(yaml_freep) = NULL;
 	TRY_CTX(yaml_parse(buf_str(&text), text.len, &again, e), e, "after the change");
+	if (!as_wanted(edits, yaml_root(y), yaml_root(again)))
+		return err_set(e, ERR_INPUT, "YAML: this layout is not understood well enough to change a value in it");
 	buf_add(ret, buf_str(&text), text.len);
 	return OK;
 }

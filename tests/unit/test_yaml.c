@@ -369,10 +369,9 @@ static void assert_changed_only(const char *before, const char *after, size_t st
 }
 
 /* One value changed and changed back. */
-static void assert_there_and_back(const char *text, const struct yaml_node *n, const char *value)
+static void assert_there_and_back(const struct yaml *y, const struct yaml_node *n, const char *value)
 {
-	struct yaml *y cleanup(yaml_freep) = parse(text);
-	/* n is of another parse of the same text: find ours by its place. */
+	const char *text = yaml_text(y);
 	struct yaml_edits there cleanup(yaml_edits_release) = { 0 }, back cleanup(yaml_edits_release) = { 0 };
 	yaml_edit_scalar(&there, n, value);
 	char *changed cleanup(str_freep) = apply(y, &there);
@@ -407,8 +406,8 @@ static void test_every_flag_there_and_back(void **state)
 			if (flag->value[0] != '-')
 				continue;
 			char *longer cleanup(str_freep) = str_printf("%s/certrotation/other.pem", flag->value);
-			assert_there_and_back(text, flag, longer);
-			assert_there_and_back(text, flag, "--x");
+			assert_there_and_back(y, flag, longer);
+			assert_there_and_back(y, flag, "--x");
 			flags++;
 		}
 		assert_true(flags > 3);
@@ -445,15 +444,15 @@ static void test_hand_edited_there_and_back(void **state)
 	assert_ranges(y, yaml_root(y));
 	const struct yaml_node *command = command_of(y);
 	yaml_each(flag, command) {
-		assert_there_and_back(edited_by_hand, flag, "--root-ca-file=/etc/kubernetes/pki/certrotation/root.crt");
-		assert_there_and_back(edited_by_hand, flag, "--name=\xC3\xA4 it's \"quoted\"");
+		assert_there_and_back(y, flag, "--root-ca-file=/etc/kubernetes/pki/certrotation/root.crt");
+		assert_there_and_back(y, flag, "--name=\xC3\xA4 it's \"quoted\"");
 	}
 	const struct yaml_node *container = item(yaml_at(yaml_root(y), "spec", "containers", NULL), 0);
 	yaml_each(arg, yaml_get(container, "args"))
-		assert_there_and_back(edited_by_hand, arg, "--z=1");
-	assert_there_and_back(edited_by_hand, yaml_at(yaml_root(y), "metadata", "name", NULL), "other");
-	assert_there_and_back(edited_by_hand, yaml_at(yaml_root(y), "spec", "hostNetwork", NULL), "false");
-	assert_there_and_back(edited_by_hand, yaml_at(yaml_root(y), "spec", "priority", NULL), "7");
+		assert_there_and_back(y, arg, "--z=1");
+	assert_there_and_back(y, yaml_at(yaml_root(y), "metadata", "name", NULL), "other");
+	assert_there_and_back(y, yaml_at(yaml_root(y), "spec", "hostNetwork", NULL), "false");
+	assert_there_and_back(y, yaml_at(yaml_root(y), "spec", "priority", NULL), "7");
 }
 
 static void test_many_edits_at_once(void **state)
@@ -603,7 +602,8 @@ static void test_range_outside_the_text(void **state)
 {
 	(void)state;
 	struct yaml *y cleanup(yaml_freep) = parse("a: 1\n");
-	struct yaml_edit wrong[] = { { 3, 99, (char *)(uintptr_t) "x" }, { 4, 3, (char *)(uintptr_t) "x" } };
+	struct yaml_edit wrong[] = { { .start = 3, .end = 99, .text = (char *)(uintptr_t) "x" },
+				     { .start = 4, .end = 3, .text = (char *)(uintptr_t) "x" } };
 	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
 		struct yaml_edits edits = { &wrong[i], 1, 1 };
 		struct buf out cleanup(buf_release) = BUF_INIT;
@@ -718,6 +718,26 @@ static void test_what_cannot_be_added(void **state)
 	assert_no_add("a: !!seq\n- x\n", "a", NULL, ERR_INPUT);
 }
 
+/* What comes out would be YAML, but say something else than was asked for: nothing comes out. */
+static void test_layouts_that_mislead(void **state)
+{
+	(void)state;
+	struct yaml *y cleanup(yaml_freep) = parse("{a: 1, b}\n"); /* `b "x"` is one name more, not a value */
+	struct yaml_edits edits cleanup(yaml_edits_release) = { 0 };
+	struct buf out cleanup(buf_release) = BUF_INIT;
+	struct err e = { 0 };
+	yaml_edit_scalar(&edits, yaml_get(yaml_root(y), "b"), "x");
+	assert_false(yaml_apply(y, &edits, &out, &e).ok);
+	assert_int_equal(e.kind, ERR_INPUT);
+	assert_int_equal(out.len, 0);
+}
+
+static void test_adding_behind_a_byte_order_mark(void **state)
+{
+	(void)state;
+	assert_add("\xEF\xBB\xBF" "a:\n", NULL, "b", "x", "\xEF\xBB\xBF" "a:\nb: x\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -744,6 +764,8 @@ int main(void)
 		cmocka_unit_test(test_adding_to_real_files),
 		cmocka_unit_test(test_adding_in_several_places),
 		cmocka_unit_test(test_what_cannot_be_added),
+		cmocka_unit_test(test_layouts_that_mislead),
+		cmocka_unit_test(test_adding_behind_a_byte_order_mark),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
