@@ -89,7 +89,7 @@ COMPILE = $(NICE) $(CC) $(DIALECT) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(filter Makefile %.mk,$(MAKEFILE_LIST))
 
 # --- Building ----------------------------------------------------------------------------------------------------------
 
@@ -235,6 +235,8 @@ build/check/cppcheck/$(1)/%.ok: $(1)/%.c build/check/obj/$(1)/%.o
 endef
 $(foreach d,$(FOLDERS),$(eval $(call cppcheck,$(d))))
 check-cppcheck: $(patsubst %.c,build/check/cppcheck/%.ok,$(SRC_ALL))
+
+include tests/fuzz/rules.mk
 
 # --- Everything else ---------------------------------------------------------------------------------------------------
 

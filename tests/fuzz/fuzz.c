@@ -1,0 +1,74 @@
+#include "fuzz.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Noreturn void fuzz_die(const char *file, int line, const char *what)
+{
+	fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);
+	abort();
+}
+
+/* A copy of exactly n bytes, and the '\0' that C strings need. */
+static char *exact(const char *bytes, size_t n)
+{
+	char *copy = mem_alloc(n + 1);
+	if (n)
+		memcpy(copy, bytes, n);
+	return copy;
+}
+
+char *fuzz_part(struct fuzz_input *in, size_t *ret_len)
+{
+	static const char mark[] = "====\n";
+	const size_t mark_len = sizeof mark - 1;
+	for (size_t at = 0; at + mark_len <= in->left; at++) {
+		if (memcmp(in->at + at, mark, mark_len) != 0 || (at && in->at[at - 1] != '\n'))
+			continue;
+		char *part = exact(in->at, at);
+		*ret_len = at;
+		in->at += at + mark_len;
+		in->left -= at + mark_len;
+		return part;
+	}
+	char *part = exact(in->at, in->left);
+	*ret_len = in->left;
+	in->at += in->left;
+	in->left = 0;
+	return part;
+}
+
+int64_t fuzz_number(struct fuzz_input *in)
+{
+	size_t len = 0;
+	char *text cleanup(str_freep) = fuzz_part(in, &len);
+	return strtoll(text, NULL, 10);
+}
+
+bool fuzz_is_utf8(const char *text, size_t len)
+{
+	struct buf quoted cleanup(buf_release) = BUF_INIT;
+	struct json *j cleanup(json_freep) = NULL;
+	struct err e = { 0 };
+	buf_add_char(&quoted, '"');
+	for (size_t i = 0; i < len; i++)
+		buf_add_char(&quoted, (unsigned char)text[i] < ' ' || text[i] == '"' || text[i] == '\\' ? '.' : text[i]);
+	buf_add_char(&quoted, '"');
+	return json_parse(buf_str(&quoted), quoted.len, &j, &e).ok;
+}
+
+void fuzz_check_err(const struct err *e)
+{
+	MUST(memchr(e->message, '\0', sizeof e->message));
+	MUST(e->message[0]);
+}
+
+void fuzz_check_json(const struct json *j)
+{
+	char *text cleanup(str_freep) = json_text(j);
+	struct json *again cleanup(json_freep) = NULL;
+	struct err e = { 0 };
+	MUST(json_parse(text, strlen(text), &again, &e).ok);
+	MUST(json_equal(j, again));
+}
