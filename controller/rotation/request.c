@@ -5,6 +5,7 @@
 #define HOUR_MS ((int64_t)3600000)
 #define VALIDITY_MIN_MS (24 * HOUR_MS)
 #define VALIDITY_MAX_MS (876000 * HOUR_MS)
+#define DURATION_MAX_MS (INT64_MAX / 1000000) /* Go counts nanoseconds */
 #define TRIGGER_MAX 63
 #define ACCEPTED_MAX 100
 
@@ -25,7 +26,7 @@ result duration_parse(const char *text, int64_t *ret_ms, struct err *e)
 			digits = true;
 			continue;
 		}
-		if (!digits || !unit_ms(*p))
+		if (!digits || !unit_ms(*p) || number * unit_ms(*p) > DURATION_MAX_MS - total)
 			return err_set(e, ERR_INPUT, "\"%.40s\" is not a duration like 87600h or 90m", text);
 		total += number * unit_ms(*p);
 		number = 0;
@@ -37,28 +38,38 @@ result duration_parse(const char *text, int64_t *ret_ms, struct err *e)
 	return OK;
 }
 
+static bool validity_ok(int64_t ms)
+{
+	return ms >= VALIDITY_MIN_MS && ms <= VALIDITY_MAX_MS;
+}
+
 static result parse_validity(const struct json *parent, const char *field, int64_t otherwise, int64_t *ret, struct err *e)
 {
 	const char *text = json_get_str(parent, "validityPeriod");
 	int64_t ms = otherwise;
 	if (text)
 		TRY_CTX(duration_parse(text, &ms, e), e, "%s", field);
-	if (text && (ms < VALIDITY_MIN_MS || ms > VALIDITY_MAX_MS))
+	if (text && !validity_ok(ms))
 		return err_set(e, ERR_INPUT, "%s must be between 24h and 876000h", field);
 	*ret = ms;
 	return OK;
 }
 
+static bool algorithm_ok(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(ALGORITHMS); i++)
+		if (str_eq(name, ALGORITHMS[i]))
+			return true;
+	return false;
+}
+
 static result parse_algorithm(const struct json *spec, struct request *r, struct err *e)
 {
 	const char *given = json_str_or(json_at(spec, "newAuthority", "keyAlgorithm", NULL), ALGORITHMS[0]);
-	for (size_t i = 0; i < ARRAY_LEN(ALGORITHMS); i++) {
-		if (str_eq(given, ALGORITHMS[i])) {
-			r->key_algorithm = str_dup(given);
-			return OK;
-		}
-	}
-	return err_set(e, ERR_INPUT, "spec.newAuthority.keyAlgorithm must be RSA-2048, RSA-4096, ECDSA-P256 or ECDSA-P384");
+	if (!algorithm_ok(given))
+		return err_set(e, ERR_INPUT, "spec.newAuthority.keyAlgorithm must be RSA-2048, RSA-4096, ECDSA-P256 or ECDSA-P384");
+	r->key_algorithm = str_dup(given);
+	return OK;
 }
 
 static bool for_this_trigger(const struct json *part, const struct request *r)
@@ -144,12 +155,15 @@ struct json *request_spec_copy(const struct request *r)
 result request_obey_copy(struct request *r, const struct json *copy, struct err *e)
 {
 	const char *algorithm = json_get_str(copy, "keyAlgorithm");
+	int64_t validity_ms = json_get_int(copy, "validityMs", 0), leaf_validity_ms = json_get_int(copy, "leafValidityMs", -1);
 	if (!algorithm)
 		return err_set(e, ERR_INPUT, "the run's Secret has no copy of the spec");
+	if (!algorithm_ok(algorithm) || !validity_ok(validity_ms) || (leaf_validity_ms && !validity_ok(leaf_validity_ms)))
+		return err_set(e, ERR_INPUT, "the copy of the spec on the run's Secret is not one of ours");
 	str_freep(&r->key_algorithm);
 	r->key_algorithm = str_dup(algorithm);
-	r->validity_ms = json_get_int(copy, "validityMs", 0);
-	r->leaf_validity_ms = json_get_int(copy, "leafValidityMs", 0);
+	r->validity_ms = validity_ms;
+	r->leaf_validity_ms = leaf_validity_ms;
 	r->approval_manual = r->approval_manual || json_get_bool(copy, "approvalManual", false);
 	return OK;
 }

@@ -83,7 +83,8 @@ static void test_durations(void **state)
 	int64_t ms = 0;
 	assert_true(duration_parse("1h30m", &ms, &e).ok);
 	assert_int_equal(ms, 5400000);
-	static const char *const BAD[] = { "", "h", "1", "1h30", "-1h", "1d", "1.5h", " 1h", "99999999999h" };
+	static const char *const BAD[] = { "", "h", "1", "1h30", "-1h", "1d", "1.5h", " 1h", "99999999999h", "2562048h",
+					 "999999999h999999999h" };
 	for (size_t i = 0; i < ARRAY_LEN(BAD); i++) {
 		ms = 42;
 		assert_false(duration_parse(BAD[i], &ms, &e).ok);
@@ -107,6 +108,18 @@ static void test_a_run_obeys_its_copy(void **state)
 	assert_true(later.approval_manual);
 	struct json *nothing cleanup(json_freep) = json_object();
 	assert_false(request_obey_copy(&later, nothing, &e).ok);
+	static const char *const SPOILED[] = {
+		"{\"keyAlgorithm\":\"RSA-512\",\"validityMs\":315360000000,\"leafValidityMs\":0}",
+		"{\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":0,\"leafValidityMs\":0}",
+		"{\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":315360000000,\"leafValidityMs\":-5}",
+		"{\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":315360000000}",
+	};
+	for (size_t i = 0; i < ARRAY_LEN(SPOILED); i++) {
+		struct json *spoiled cleanup(json_freep) = parse(SPOILED[i]);
+		assert_false(request_obey_copy(&later, spoiled, &e).ok);
+		assert_int_equal(e.kind, ERR_INPUT);
+		assert_string_equal(later.key_algorithm, "ECDSA-P256");
+	}
 }
 
 /* --- Status -------------------------------------------------------------------------------------------------------------------- */
