@@ -39,23 +39,30 @@ static size_t hex_length(const char *s)
 /* "cri-containerd-<id>.scope", "crio-<id>.scope", "docker-<id>.scope" or plain "<id>": the 64 hex digits. */
 static bool copy_id(const char *component, char ret[static CONTAINER_ID_SIZE])
 {
-	for (const char *p = component; *p && *p != '/'; p++) {
+	for (const char *p = component; *p && !strchr("/\n", *p); p++) {
 		size_t n = hex_length(p);
 		if (n == 64) {
 			memcpy(ret, p, n);
 			ret[n] = '\0';
 			return true;
 		}
+		p += n ? n - 1 : 0;
 	}
 	return false;
+}
+
+/* The next component's slash in this line, NULL when there is none. */
+static const char *next_slash(const char *from)
+{
+	const char *p = from + strcspn(from, "/\n");
+	return *p == '/' ? p : NULL;
 }
 
 bool process_parse_cgroup(const char *line, char ret_uid[static POD_UID_SIZE], char ret_id[static CONTAINER_ID_SIZE])
 {
 	bool found = false;
-	const char *path = strchr(line, '/');
 	ret_uid[0] = ret_id[0] = '\0';
-	for (const char *part = path; part; part = strchr(part + 1, '/')) {
+	for (const char *part = next_slash(line); part; part = next_slash(part + 1)) {
 		const char *name = part + 1, *pod = strstr(name, "pod");
 		size_t n = strcspn(name, "/\n");
 		/* "kubepods-burstable-pod<uid>.slice" has "pod" twice: the last one counts */
