@@ -1,12 +1,15 @@
 #include "contract.h"
 
 #include <ctype.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define RUN_ID_MAX 63
+#define NODE_NAME_MAX 253 /* a DNS subdomain */
+#define WORD_MAX 63       /* a blocker's code, a process' name */
 #define DEADLINE_MAX_MS ((int64_t)3600 * 1000)
 
 static const char *const PROCESSES[PROCESS_COUNT] = {
@@ -207,7 +210,8 @@ static void strs_from_json(const struct json *array, struct strs *ret)
 
 static void pods_from_json(const struct json *pods, struct report *r)
 {
-	r->pods_total = (int)json_get_int(pods, "total", 0);
+	int64_t total = json_get_int(pods, "total", 0);
+	r->pods_total = total < 0 ? 0 : total > INT_MAX ? INT_MAX : (int)total;
 	split(json_get_str(pods, "old"), &r->pods_old);
 	split(json_get_str(pods, "stale"), &r->pods_stale);
 	split(json_get_str(pods, "mixed"), &r->pods_mixed);
@@ -216,8 +220,11 @@ static void pods_from_json(const struct json *pods, struct report *r)
 
 static void levels_from_json(const struct json *levels, struct report *r)
 {
-	for (size_t f = 0; f < FACET_COUNT; f++)
-		r->levels[f] = (int)json_get_int(levels, facet_name((enum facet)f), FACET_UNKNOWN);
+	for (size_t f = 0; f < FACET_COUNT; f++) {
+		int64_t level = json_get_int(levels, facet_name((enum facet)f), FACET_UNKNOWN);
+		bool known = level >= 0 && (level <= facet_top((enum facet)f) || level == FACET_ABSENT);
+		r->levels[f] = known ? (int)level : FACET_UNKNOWN;
+	}
 }
 
 static void blockers_from_json(const struct json *array, struct report *r)
@@ -271,13 +278,35 @@ static const struct limits LIMITS[] = {
 	{ 0, 0, 1, 80, false },
 };
 
-static void add_strs(struct json *object, const char *name, const struct strs *l, size_t most)
+/* At most so many bytes as they stand in the report, escapes included; between characters of UTF-8, never inside one. */
+static struct json *cut_string(const char *text, size_t most)
+{
+	for (size_t n = strnlen(text, most);;) {
+		while (n && ((unsigned char)text[n] & 0xC0) == 0x80)
+			n--;
+		cleanup(str_freep) char *part = str_ndup(text, n);
+		cleanup(json_freep) struct json *j = json_string(part);
+		cleanup(str_freep) char *printed = json_text(j);
+		size_t len = strlen(printed) - strlen("\"\"");
+		if (len <= most)
+			return steal(&j);
+		n = n * most / len;
+	}
+}
+
+static void set_cut(struct json *j, const char *name, const char *text, size_t most)
+{
+	if (text)
+		json_set(j, name, cut_string(text, most));
+}
+
+static void add_strs(struct json *object, const char *name, const struct strs *l, size_t most, size_t each)
 {
 	if (!l->n || !most)
 		return;
 	struct json *array = json_ensure_array(object, name);
 	for (size_t i = 0; i < l->n && i < most; i++)
-		json_add_str(array, l->items[i]);
+		json_add(array, cut_string(l->items[i], each));
 }
 
 static void add_joined(struct json *object, const char *name, const struct strs *l, size_t most)
@@ -291,7 +320,7 @@ static void add_joined(struct json *object, const char *name, const struct strs 
 
 static void add_pods(struct json *j, const struct report *r, const struct limits *most)
 {
-	if (!r->pods_total && !r->pods_cut)
+	if (!r->pods_total && !r->pods_cut && !r->pods_old.n && !r->pods_stale.n && !r->pods_mixed.n)
 		return;
 	struct json *pods = json_ensure_object(j, "pods");
 	json_set_int(pods, "total", r->pods_total);
@@ -302,22 +331,10 @@ static void add_pods(struct json *j, const struct report *r, const struct limits
 		json_set_bool(pods, "cut", true);
 }
 
-/* Cuts between characters of UTF-8, never inside one. */
-static void set_cut(struct json *j, const char *name, const char *text, size_t most)
-{
-	if (!text)
-		return;
-	size_t n = strnlen(text, most);
-	while (n && text[n] && ((unsigned char)text[n] & 0xC0) == 0x80)
-		n--;
-	cleanup(str_freep) char *part = str_ndup(text, n);
-	json_set_str(j, name, part);
-}
-
 static void add_blocker(struct json *array, const struct blocker *b, size_t message)
 {
 	struct json *item = json_object();
-	json_set_str(item, "code", b->code);
+	set_cut(item, "code", b->code, WORD_MAX);
 	set_cut(item, "object", b->object, message);
 	set_cut(item, "message", b->message, message);
 	json_add(array, item);
@@ -353,13 +370,13 @@ static struct json *report_json(const struct report *r, const struct limits *mos
 {
 	struct json *j = json_object();
 	json_set_int(j, "version", CONTRACT_VERSION);
-	json_set_str(j, "node", r->node);
-	json_set_str(j, "run", r->run);
+	set_cut(j, "node", r->node, NODE_NAME_MAX);
+	set_cut(j, "run", r->run, RUN_ID_MAX);
 	json_set_bool(j, "controlPlane", r->control_plane);
 	json_set_int(j, "at", r->at_ms);
 	add_numbers(j, r);
-	add_strs(j, "restarted", &r->restarted, PROCESS_COUNT);
-	add_strs(j, "changed", &r->changed, most->changed);
+	add_strs(j, "restarted", &r->restarted, PROCESS_COUNT, WORD_MAX);
+	add_strs(j, "changed", &r->changed, most->changed, CONTRACT_REPORT_MAX);
 	set_cut(j, "adminSubject", r->admin_subject, 300);
 	if (most->certificates) {
 		json_set_str(j, "ca", r->ca_pem);

@@ -90,7 +90,7 @@ static void fill(struct report *r)
 	r->control_plane = true;
 	r->at_ms = 1764000000123;
 	for (int f = 0; f < FACET_COUNT; f++)
-		r->levels[f] = f % 2 ? FACET_UNKNOWN : f % 3;
+		r->levels[f] = f % 2 ? FACET_UNKNOWN : f % (facet_top((enum facet)f) + 1);
 	r->levels[FACET_KUBELET_SERVER] = FACET_ABSENT;
 	r->started_ms[PROCESS_KUBELET] = 1763999999000;
 	r->started_ms[PROCESS_ETCD] = 7;
@@ -237,6 +237,43 @@ static void a_missing_level_is_unknown(void **state)
 	assert_int_equal(r.levels[FACET_SIGNER], FACET_UNKNOWN);
 }
 
+/* What needs escapes takes up to six bytes for one: it is counted as it is written. */
+static void a_report_full_of_escapes_fits(void **state)
+{
+	(void)state;
+	char text[512];
+	memset(text, 1, sizeof text - 1);
+	text[sizeof text - 1] = '\0';
+	cleanup(report_release) struct report r = { .node = str_dup(text), .run = str_dup(text), .admin_subject = str_dup(text),
+						    .error = str_dup(text) }, back = { 0 };
+	for (int i = 0; i < 9; i++)
+		strs_add(&r.restarted, text);
+	for (int i = 0; i < 30; i++)
+		report_add_blocker(&r, text, text, "%d%s", i, text);
+	cleanup(buf_release) struct buf out = BUF_INIT;
+	struct err e;
+	report_to_json(&r, &out);
+	assert_in_range(out.len, 1, CONTRACT_REPORT_MAX);
+	assert_true(report_from_json(out.data, out.len, &back, &e).ok);
+	assert_true(back.n_blockers > 0);
+	assert_non_null(back.error);
+	report_release(&back);
+}
+
+static void levels_that_are_none_are_unknown(void **state)
+{
+	(void)state;
+	static const char *const LEVELS[] = { "3", "-2", "4294967297", "1e300", "\"1\"" };
+	for (size_t i = 0; i < ARRAY_LEN(LEVELS); i++) {
+		cleanup(str_freep) char *text = str_printf("{\"version\":1,\"levels\":{\"trust\":%s,\"signer\":9}}", LEVELS[i]);
+		cleanup(report_release) struct report r = { 0 };
+		struct err e;
+		assert_true(report_from_json(text, strlen(text), &r, &e).ok);
+		assert_int_equal(r.levels[FACET_TRUST], FACET_UNKNOWN);
+		assert_int_equal(r.levels[FACET_SIGNER], FACET_ABSENT);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -249,6 +286,8 @@ int main(void)
 		cmocka_unit_test(a_cut_message_is_still_utf8),
 		cmocka_unit_test(what_is_no_report_is_refused),
 		cmocka_unit_test(a_missing_level_is_unknown),
+		cmocka_unit_test(a_report_full_of_escapes_fits),
+		cmocka_unit_test(levels_that_are_none_are_unknown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
