@@ -72,3 +72,18 @@ void fuzz_check_json(const struct json *j)
 	MUST(json_parse(text, strlen(text), &again, &e).ok);
 	MUST(json_equal(j, again));
 }
+
+void fuzz_authority(const struct cert **ret_ca, const struct key **ret_key)
+{
+	static struct key *key;
+	static struct cert *ca;
+	const struct ca_request r = { .common_name = "kubernetes", .unique = "fuzz", .now_ms = FUZZ_NOW_MS,
+				      .validity_ms = (int64_t)3650 * 86400000 };
+	struct err e = { 0 };
+	if (!ca) {
+		MUST(key_generate("ECDSA-P256", &key, &e).ok);
+		MUST(ca_make(&r, key, &ca, &e).ok);
+	}
+	*ret_ca = ca;
+	*ret_key = key;
+}

@@ -10,6 +10,7 @@
 
 #include "buf.h"
 #include "json.h"
+#include "pki.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* libFuzzer's; where there is none it leaves the bytes as they are. */
@@ -38,5 +39,9 @@ void fuzz_check_err(const struct err *e);
 /* The document again from its own text; must be equal. */
 void fuzz_check_json(const struct json *j);
 bool fuzz_is_utf8(const char *text, size_t len);
+
+#define FUZZ_NOW_MS ((int64_t)1767225600000) /* 2026-01-01 */
+/* An authority of ours, made by the first call: no key is kept in the tree. Borrowed. */
+void fuzz_authority(const struct cert **ret_ca, const struct key **ret_key);
 
 #endif
