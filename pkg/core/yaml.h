@@ -62,5 +62,8 @@ result yaml_edit_add(struct yaml_edits *edits, const struct yaml *y, const struc
  * y with these changes (odd layout: a name without a colon, say), or when two edits overlap. */
 result yaml_apply(const struct yaml *y, const struct yaml_edits *edits, struct buf *ret, struct err *e) MUST_CHECK;
 void yaml_edits_release(struct yaml_edits *edits);
+/* The string as a scalar for a text of ours, plain where YAML reads it back as that string, else in quotes. Appended. What is
+ * not UTF-8 makes the text no YAML. */
+void yaml_add_string(struct buf *out, const char *value);
 
 #endif

@@ -88,8 +88,12 @@ static char *unwrap(const struct buf *text, bool flow)
 
 static yaml_scalar_style_t style_for_libyaml(enum yaml_style style, const char *value)
 {
+	static const char *const unicode_breaks[] = { "\xC2\x85", "\xE2\x80\xA8", "\xE2\x80\xA9" };
 	for (const unsigned char *c = (const unsigned char *)value; *c; c++)
 		if (*c < ' ' || *c == 0x7F) /* line breaks are folded in any other style */
+			return YAML_DOUBLE_QUOTED_SCALAR_STYLE;
+	for (size_t i = 0; i < ARRAY_LEN(unicode_breaks); i++)
+		if (strstr(value, unicode_breaks[i]))
 			return YAML_DOUBLE_QUOTED_SCALAR_STYLE;
 	switch (style) {
 	case YAML_STYLE_SINGLE:
@@ -123,6 +127,13 @@ static char *scalar_text(const char *value, enum yaml_style style, bool flow)
 	yaml_emitter_delete(&emitter);
 	char *written = done ? unwrap(&text, flow) : NULL;
 	return written ? written : str_dup(not_possible);
+}
+
+void yaml_add_string(struct buf *out, const char *value)
+{
+	enum yaml_style style = meaning_of(value) == MEANS_STRING ? YAML_STYLE_PLAIN : YAML_STYLE_DOUBLE;
+	char *text cleanup(secret_freep) = scalar_text(value, style, false);
+	buf_add_str(out, text);
 }
 
 /* --- Collecting edits --------------------------------------------------------------------------- */
@@ -238,11 +249,10 @@ result yaml_edit_add(struct yaml_edits *edits, const struct yaml *y, const struc
 	char *text cleanup(secret_freep) = scalar_text(value, YAML_STYLE_PLAIN, false);
 	struct yaml_edit edit = { .start = at, .end = at, .node = parent, .value = str_dup(value) };
 	if (key) {
-		bool quoted = meaning_of(key) != MEANS_STRING;
-		char *name cleanup(str_freep) =
-			scalar_text(key, quoted ? YAML_STYLE_DOUBLE : YAML_STYLE_PLAIN, false);
+		struct buf name cleanup(buf_release) = BUF_INIT;
+		yaml_add_string(&name, key);
 		edit.key = str_dup(key);
-		edit.text = str_printf("%s%s%s: %s", line_break, indent, name, text);
+		edit.text = str_printf("%s%s%s: %s", line_break, indent, buf_str(&name), text);
 	} else {
 		edit.text = str_printf("%s%s- %s", line_break, indent, text);
 	}

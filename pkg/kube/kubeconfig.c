@@ -1,7 +1,6 @@
 #include "kubeconfig.h"
 
 #include "file.h"
-#include "json.h"
 #include "yaml.h"
 
 #include <string.h>
@@ -270,30 +269,10 @@ result kubeconfig_replace(const char *text, size_t len, const char *ca_pem, cons
 
 /* --- Writing ------------------------------------------------------------------------------------------------------ */
 
-/* Plain where YAML reads it back as the same string, else in JSON's quotes, which YAML knows too. */
-static void add_name(struct buf *out, const char *name)
-{
-	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-	static const char *const words[] = { "null", "Null", "NULL", "true", "True", "TRUE", "false", "False", "FALSE",
-					     "yes",  "Yes",  "YES",  "no",   "No",   "NO",   "on",    "On",    "ON",
-					     "off",  "Off",  "OFF",  "y",    "Y",    "n",    "N" };
-	bool plain = *name && strchr(letters, *name) && !str_ends(name, ":");
-	for (const char *p = name; plain && *p; p++)
-		plain = strchr(letters, *p) || strchr("0123456789._-@/:", *p);
-	for (size_t i = 0; plain && i < ARRAY_LEN(words); i++)
-		plain = !str_eq(name, words[i]);
-	if (plain) {
-		buf_add_str(out, name);
-		return;
-	}
-	struct json *quoted cleanup(json_freep) = json_string(name);
-	json_print(quoted, out);
-}
-
 static void add_line(struct buf *out, const char *key, const char *name)
 {
 	buf_add_str(out, key);
-	add_name(out, name);
+	yaml_add_string(out, name);
 	buf_add_char(out, '\n');
 }
 
