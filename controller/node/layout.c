@@ -97,6 +97,12 @@ static char *flag_value(const struct manifest *m, const char *name)
 	return f.value ? str_dup(f.value) : NULL;
 }
 
+/* In the folder that is mounted here, and not out of it again. */
+static bool is_under(const char *path, const char *dir)
+{
+	return str_starts(path, dir) && path[strlen(dir)] == '/' && !strstr(path, "/../") && !str_ends(path, "/..");
+}
+
 /* A path flag that we rely on. */
 static char *needed_path(const struct manifest *m, const char *name, struct report *r)
 {
@@ -108,7 +114,7 @@ static char *needed_path(const struct manifest *m, const char *name, struct repo
 	else if (f.apart)
 		report_add_blocker(r, "UnsupportedFlag", m->path, "--%s has its value in an item of its own: write --%s=value", name,
 				   name);
-	else if (!str_starts(value, KUBERNETES_DIR "/"))
+	else if (!is_under(value, KUBERNETES_DIR))
 		report_add_blocker(r, "UnsupportedPath", m->path, "--%s points to %s, outside of %s", name, value, KUBERNETES_DIR);
 	return value;
 }
@@ -140,10 +146,21 @@ result layout_edit_manager(const char *text, size_t len, const char *signing_cer
 
 /* --- Learning --------------------------------------------------------------------------------------------------------------- */
 
-static int port_or(const struct manifest *m, const char *flag, int otherwise)
+/* text NULL: not given. A port that is none is a blocker. */
+static int port_of(const char *text, int otherwise, const char *where, struct report *r)
+{
+	char *end = NULL;
+	long port = text ? strtol(text, &end, 10) : otherwise;
+	if (port > 0 && port <= UINT16_MAX && (!end || (end != text && !*end)))
+		return (int)port;
+	report_add_blocker(r, "UnsupportedPort", where, "\"%s\" is not a port to be asked at", text ? text : "");
+	return otherwise;
+}
+
+static int port_or(const struct manifest *m, const char *flag, int otherwise, struct report *r)
 {
 	char *value cleanup(str_freep) = flag_value(m, flag);
-	return value ? (int)strtol(value, NULL, 10) : otherwise;
+	return port_of(value, otherwise, m->path, r);
 }
 
 static char *rooted(const char *root, char *path_taken)
@@ -237,7 +254,7 @@ static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
 	l->kubelet_client_crt = rooted(l->root, needed_path(&m, "kubelet-client-certificate", r));
 	l->kubelet_client_key = rooted(l->root, needed_path(&m, "kubelet-client-key", r));
 	l->api_host = host_of(&m);
-	l->api_port = port_or(&m, "secure-port", 6443);
+	l->api_port = port_or(&m, "secure-port", 6443, r);
 	char *kubelet_ca cleanup(str_freep) = flag_value(&m, "kubelet-certificate-authority");
 	if (kubelet_ca)
 		report_add_blocker(r, "UnsupportedFlag", path, "--kubelet-certificate-authority is set, which is read at start only: "
@@ -280,7 +297,7 @@ static result learn_manager(struct layout *l, struct report *r, struct err *e)
 	l->flag_signing_key = needed_path(&m, "cluster-signing-key-file", r);
 	l->flag_root_ca = needed_path(&m, "root-ca-file", r);
 	l->manager_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
-	l->manager_port = port_or(&m, "secure-port", 10257);
+	l->manager_port = port_or(&m, "secure-port", 10257, r);
 	const struct handled handled[] = { { "cluster-signing-cert-file", NULL }, { "cluster-signing-key-file", NULL },
 					   { "root-ca-file", NULL }, { "kubeconfig", NULL }, { "client-ca-file", l->ca_crt },
 					   { "authentication-kubeconfig", l->manager_conf },
@@ -297,7 +314,7 @@ static result learn_scheduler(struct layout *l, struct report *r, struct err *e)
 	struct manifest m cleanup(manifest_release) = { 0 };
 	TRY(manifest_read(path, &m, e));
 	l->scheduler_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
-	l->scheduler_port = port_or(&m, "secure-port", 10259);
+	l->scheduler_port = port_or(&m, "secure-port", 10259, r);
 	const struct handled handled[] = { { "kubeconfig", NULL }, { "client-ca-file", l->ca_crt },
 					   { "authentication-kubeconfig", l->scheduler_conf },
 					   { "authorization-kubeconfig", l->scheduler_conf } };
@@ -328,7 +345,7 @@ static char *kubelet_path(const struct layout *l, const struct process_seen *kub
 
 static void learn_kubelet_ca(struct layout *l, const char *config, const char *ca, struct report *r)
 {
-	if (!ca || !str_starts(ca, KUBERNETES_DIR "/")) {
+	if (!ca || !is_under(ca, KUBERNETES_DIR)) {
 		report_add_blocker(r, "UnsupportedPath", config, "authentication.x509.clientCAFile is %s: it must be under %s",
 				   ca ? ca : "absent", KUBERNETES_DIR);
 		return;
@@ -368,9 +385,8 @@ static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
 	const char *manifests = process_flag(&kubelet, "pod-manifest-path");
 	check_manifests(path, manifests ? manifests : yaml_str(yaml_get(yaml_root(y), "staticPodPath")), r);
 	learn_kubelet_ca(l, path, ca ? ca : yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL)), r);
-	l->kubelet_port = port ? (int)strtol(port, NULL, 10) : 0;
-	l->kubelet_port = l->kubelet_port ? l->kubelet_port : 10250; /* 0 is the default, too */
-	if (!str_starts(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR "/"))
+	l->kubelet_port = port_of(port && !str_eq(port, "0") ? port : NULL, 10250, path, r); /* 0 is the default, too */
+	if (!is_under(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR))
 		report_add_blocker(r, "UnsupportedPath", l->kubelet_conf, "the kubelet's kubeconfig must be under %s", KUBERNETES_DIR);
 	return OK;
 }
