@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define PROBE_USE_MS ((int64_t)3600000) /* a probe certificate is stored soon after it was reported, or made anew */
+#define NUMBER_MAX 1000000000
 #define NODE_PAGE 50 /* a Node carries its images: tens of KiB each */
 
 static const char *node_address(const struct json *node)
@@ -58,7 +59,8 @@ static int64_t time_of(const struct json *text)
 static int number_of(const struct json *pod, const char *name)
 {
 	const char *text = annotation(pod, name);
-	return text ? (int)strtol(text, NULL, 10) : 0;
+	long number = text ? strtol(text, NULL, 10) : 0;
+	return number < 0 ? 0 : number > NUMBER_MAX ? NUMBER_MAX : (int)number;
 }
 
 static void set_problem(struct node_state *n, const char *reason, const char *message)
@@ -99,6 +101,8 @@ static void job_finished(struct observation *o, struct node_state *n, struct nod
 	const char *message = json_get_str(end, "message"), *run = label(pod, LABEL_RUN);
 	struct report r = { 0 };
 	struct err e = { 0 };
+	if (slot->has) /* the list began anew, or two Pods have one number: the first counts */
+		return;
 	bool failed = !str_eq(json_str(json_at(pod, "status", "phase", NULL)), "Succeeded");
 	n->job_ended_ms = time_of(json_get(end, "finishedAt"));
 	slot->failures = n->job_failures = failed ? number_of(pod, ANNOTATION_FAILURES) + 1 : 0;

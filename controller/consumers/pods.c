@@ -16,6 +16,11 @@ struct look {
 	struct err error;
 };
 
+static void look_release(struct look *l)
+{
+	strs_release(&l->replicasets);
+}
+
 /* --- One pod --------------------------------------------------------------------------------------------------------- */
 
 static bool projects_ca(const struct json *volume)
@@ -100,10 +105,11 @@ static char *deployment_of(struct look *l, const char *namespace, const char *re
 		return NULL;
 	}
 	const struct json *owner = controller_of(rs);
-	if (!str_eq(json_get_str(owner, "kind"), "Deployment"))
+	const char *name = json_get_str(owner, "name");
+	if (!name || !str_eq(json_get_str(owner, "kind"), "Deployment"))
 		return NULL;
-	strs_addf(&l->replicasets, "%s%s", prefix, json_get_str(owner, "name"));
-	return str_dup(json_get_str(owner, "name"));
+	strs_addf(&l->replicasets, "%s%s", prefix, name);
+	return str_dup(name);
 }
 
 static struct straggler *straggler_of(struct world *w, const char *kind, const char *namespace, const char *name)
@@ -303,14 +309,13 @@ static void examine(struct look *l, struct straggler *s)
 
 static result pods_observe(struct observation *o, struct err *e)
 {
-	struct look l = { .o = o };
+	struct look l cleanup(look_release) = { .o = o };
 	const struct kube_list q = { .path = "/api/v1/pods", .page = 200 };
 	if (!o->world->nodes_known)
 		return err_set(e, ERR_OTHER, "pods are not looked at: the nodes are not known");
 	TRY(kube_list_each(o->kube, &q, each_pod, drop_pods, &l, NULL, e));
 	for (size_t i = 0; i < o->world->n_stragglers && i < OWNERS_EXAMINED_MAX; i++)
 		examine(&l, &o->world->stragglers[i]);
-	strs_release(&l.replicasets);
 	if (l.failed) {
 		*e = l.error;
 		return FAILED;
