@@ -32,13 +32,22 @@ static struct json *part_as_json(struct fuzz_input *in)
 	return json_parse(text, len, &j, &e).ok ? j : NULL;
 }
 
+/* As the schema counts: characters. */
+static size_t characters(const char *text)
+{
+	size_t n = 0;
+	for (; *text; text++)
+		n += ((unsigned char)*text & 0xC0) != 0x80;
+	return n;
+}
+
 static void check_conditions(const struct json *status, int64_t generation)
 {
 	size_t ready = 0;
 	json_each(c, json_get(status, "conditions")) {
 		const char *message = json_get_str(c, "message"), *state = json_get_str(c, "status");
 		MUST(json_get_str(c, "type") && json_get_str(c, "reason") && json_get_str(c, "lastTransitionTime"));
-		MUST(message && strlen(message) <= 1024);
+		MUST(message && characters(message) <= 1024);
 		MUST(str_eq(state, "True") || str_eq(state, "False"));
 		MUST(json_get_int(c, "observedGeneration", -1) == generation);
 		ready += str_eq(json_get_str(c, "type"), "Ready");

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #define SEED_MAX ((size_t)1 << 20)
-#define PLACES_MAX 100 /* of one seed, spread evenly over it */
+#define PLACES_MAX 20 /* of one seed, spread evenly over it */
 
 static size_t n_inputs;
 /* The input under way: what was done to the seed, and where. */
