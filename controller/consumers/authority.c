@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define PROBE_MARGIN_MS ((int64_t)3600000)
+#define SUBJECT_MAX 1000 /* the schema's limit or less */
 
 /* Decodes data[name] of a Secret. NULL when absent or broken (a broken value counts as absent, so that nothing rests on it). */
 static char *secret_text(const struct json *secret, const char *name, bool private)
@@ -118,6 +119,7 @@ static void describe(struct json *parent, const char *field, const char *pem)
 	time_format(cert_not_after_ms(c), until);
 	struct json *j = json_ensure_object(parent, field);
 	json_set_str(j, "fingerprint", fingerprint);
+	subject[str_cut(subject, SUBJECT_MAX)] = '\0';
 	json_set_str(j, "subject", subject);
 	json_set_str(j, "notAfter", until);
 	json_set_str(j, "discoveryTokenCACertHash", hash);

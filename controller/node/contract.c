@@ -281,16 +281,14 @@ static const struct limits LIMITS[] = {
 /* At most so many bytes as they stand in the report, escapes included; between characters of UTF-8, never inside one. */
 static struct json *cut_string(const char *text, size_t most)
 {
-	for (size_t n = strnlen(text, most);;) {
-		while (n && ((unsigned char)text[n] & 0xC0) == 0x80)
-			n--;
+	for (size_t n = str_cut(text, most);;) {
 		cleanup(str_freep) char *part = str_ndup(text, n);
 		cleanup(json_freep) struct json *j = json_string(part);
 		cleanup(str_freep) char *printed = json_text(j);
 		size_t len = strlen(printed) - strlen("\"\"");
 		if (len <= most)
 			return steal(&j);
-		n = n * most / len;
+		n = str_cut(text, n * most / len);
 	}
 }
 

@@ -5,7 +5,29 @@
 
 #define HISTORY_MAX 5
 #define BLOCKERS_MAX 100
+/* The schema's limits or less: the API server would refuse the whole status for one text that is too long. */
 #define TEXT_MAX 1000
+#define ITEM_MAX 500
+#define ACCEPTED_MAX 100
+#define ACCEPTED_NAME_MAX 384
+#define WORD_MAX 63
+
+static char *cut(const char *text, size_t most)
+{
+	return str_ndup(text, str_cut(text, most));
+}
+
+static void set_cut(struct json *object, const char *name, const char *text, size_t most)
+{
+	char *part cleanup(str_freep) = cut(text, most);
+	json_set_str(object, name, part);
+}
+
+static void add_cut(struct json *array, const char *text, size_t most)
+{
+	char *part cleanup(str_freep) = cut(text, most);
+	json_add_str(array, part);
+}
 
 /* --- Conditions ------------------------------------------------------------------------------------------------------ */
 
@@ -31,8 +53,7 @@ static void add_condition(const struct status_input *in, struct json *status, co
 	json_set_int(c, "observedGeneration", in->request->generation);
 	json_set_str(c, "lastTransitionTime", same ? json_str_or(json_get(before, "lastTransitionTime"), now) : now);
 	json_set_str(c, "reason", reason);
-	char *cut cleanup(str_freep) = str_ndup(message, TEXT_MAX);
-	json_set_str(c, "message", cut);
+	set_cut(c, "message", message, TEXT_MAX);
 	json_add(json_ensure_array(status, "conditions"), c);
 }
 
@@ -68,7 +89,7 @@ static void add_progress(struct json *status, const char *kind, size_t done, siz
 	json_set_int(p, "done", (int64_t)done);
 	json_set_int(p, "total", (int64_t)total);
 	for (size_t i = 0; names && i < names->n && i < WORLD_NAMES_MAX; i++)
-		json_add_str(json_ensure_array(p, "waitingFor"), names->items[i]);
+		add_cut(json_ensure_array(p, "waitingFor"), names->items[i], ITEM_MAX);
 	json_add(json_ensure_array(status, "progress"), p);
 }
 
@@ -126,10 +147,9 @@ static void add_blocker(struct json *status, size_t *count, const char *code, co
 	if ((*count)++ >= BLOCKERS_MAX)
 		return;
 	struct json *b = json_object();
-	char *cut cleanup(str_freep) = str_ndup(message, TEXT_MAX);
-	json_set_str(b, "code", code);
-	json_set_str(b, "object", object);
-	json_set_str(b, "message", cut);
+	set_cut(b, "code", code, WORD_MAX);
+	set_cut(b, "object", object, TEXT_MAX);
+	set_cut(b, "message", message, TEXT_MAX);
 	json_add(json_ensure_array(status, "blockers"), b);
 }
 
@@ -197,11 +217,11 @@ static void run_part(const struct status_input *in, struct json *status)
 	char started[32];
 	time_format(run->started_ms, started);
 	struct json *r = json_ensure_object(status, "run");
-	json_set_str(r, "trigger", run->trigger);
-	json_set_str(r, "id", run->id);
+	set_cut(r, "trigger", run->trigger, WORD_MAX);
+	set_cut(r, "id", run->id, WORD_MAX);
 	json_set_str(r, "startedAt", started);
-	for (size_t i = 0; i < run->accepted.n; i++)
-		json_add_str(json_ensure_array(status, "acceptedStragglers"), run->accepted.items[i]);
+	for (size_t i = 0; i < run->accepted.n && i < ACCEPTED_MAX; i++)
+		add_cut(json_ensure_array(status, "acceptedStragglers"), run->accepted.items[i], ACCEPTED_NAME_MAX);
 }
 
 /* The last five runs; the one that just ended is added once. */
@@ -262,8 +282,7 @@ static void running_part(const struct status_input *in, struct json *status)
 		 walk_step(p->step) ? walk_step(p->step)->name : "done");
 	json_set_str(status, "progressSummary", summary);
 	names_text(&p->waits.names, &names);
-	char *cut cleanup(str_freep) = str_ndup(p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
-	json_set_str(status, "waitingFor", cut);
+	set_cut(status, "waitingFor", p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
 	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Working",
 			   buf_str(&message));
 	phase_conditions(in, status, buf_str(&message));
@@ -283,7 +302,7 @@ static void resting_part(const struct status_input *in, struct json *status)
 	}
 	bool invalid = in->standing == STANDING_INVALID;
 	buf_addf(&message, invalid ? "%s" : "waiting for the run of %s to end; then this one begins", in->detail);
-	json_set_str(status, "waitingFor", in->detail);
+	set_cut(status, "waitingFor", in->detail, TEXT_MAX);
 	summary_conditions(in, status, false, invalid, invalid ? "Invalid" : "Queued", buf_str(&message));
 	phase_conditions(in, status, buf_str(&message));
 }
@@ -317,7 +336,7 @@ static void event(struct status_event *ret, size_t max, size_t *n, bool warning,
 	struct status_event *e = &ret[(*n)++];
 	e->warning = warning;
 	str_copy(e->reason, sizeof e->reason, reason);
-	str_copy(e->note, sizeof e->note, note);
+	str_copy(e->note, str_cut(note, sizeof e->note - 1) + 1, note);
 }
 
 static bool is_true(const struct json *status, const char *type)

@@ -188,6 +188,15 @@ bool str_ends(const char *s, const char *suffix)
 	return len >= tail && memcmp(s + len - tail, suffix, tail) == 0;
 }
 
+size_t str_cut(const char *s, size_t most)
+{
+	size_t n = strnlen(s, most);
+	bool whole = n < most || !s[n];
+	while (!whole && n && ((unsigned char)s[n] & 0xC0) == 0x80)
+		n--;
+	return n;
+}
+
 void str_copy(char *dst, size_t dst_size, const char *src)
 {
 	if (dst_size == 0)

@@ -110,6 +110,8 @@ static inline bool str_eq(const char *a, const char *b)
 }
 bool str_starts(const char *s, const char *prefix);
 bool str_ends(const char *s, const char *suffix);
+/* How many bytes of s fit into `most` without cutting a character of UTF-8. */
+size_t str_cut(const char *s, size_t most);
 /* Copies with truncation; dst is always terminated. */
 void str_copy(char *dst, size_t dst_size, const char *src);
 

@@ -301,6 +301,12 @@ static void test_copy_truncates(void **state)
 	str_copy(four, sizeof(four), "x");
 	assert_string_equal(four, "x");
 	str_copy(four, 0, "untouched");
+	assert_int_equal(str_cut("abc", 3), 3);
+	assert_int_equal(str_cut("abc", 2), 2);
+	assert_int_equal(str_cut("a\xE2\x82\xAC", 3), 1);
+	assert_int_equal(str_cut("a\xE2\x82\xAC", 4), 4);
+	assert_int_equal(str_cut("\x82\x82", 1), 0);
+	assert_int_equal(str_cut("", 5), 0);
 	assert_string_equal(four, "x");
 	str_copy(four, 1, "x");
 	assert_string_equal(four, "");

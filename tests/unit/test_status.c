@@ -228,6 +228,35 @@ static void test_done_is_ready_and_queued_is_not(void **state)
 	assert_string_equal(condition(invalid, "Stalled", "reason"), "Invalid");
 }
 
+/* One text over the schema's limits, and the API server refuses the whole status. */
+static void test_texts_keep_the_schema_s_limits(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	char text[3000];
+	memset(text, 'x', sizeof text - 1);
+	text[sizeof text - 1] = '\0';
+	memcpy(text + 62, "\xC3\xA9", 2); /* across the limit of a code */
+	scene_init(&s);
+	node_add_blocker(&s.world.nodes[0], text, text, text);
+	s.world.run.exists = true;
+	s.world.run.trigger = str_dup("q4");
+	s.world.run.id = str_dup("r");
+	for (int i = 0; i < 150; i++)
+		strs_add(&s.world.run.accepted, text);
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	const struct json *blocker = json_first(json_get(status, "blockers")), *accepted = json_get(status, "acceptedStragglers");
+	assert_int_equal(strlen(json_get_str(blocker, "code")), 62);
+	assert_in_range(strlen(json_get_str(blocker, "object")), 1, 1024);
+	assert_in_range(strlen(json_get_str(blocker, "message")), 1, 4096);
+	assert_int_equal(json_len(accepted), 100);
+	assert_in_range(strlen(json_str(json_first(accepted))), 1, 384);
+	s.in.standing = STANDING_INVALID;
+	s.in.detail = text;
+	struct json *invalid cleanup(json_freep) = status_make(&s.in);
+	assert_in_range(strlen(json_get_str(invalid, "waitingFor")), 1, 1024);
+}
+
 static void test_history_keeps_five(void **state)
 {
 	(void)state;
@@ -262,6 +291,7 @@ int main(void)
 		cmocka_unit_test(test_the_same_world_gives_the_same_status),
 		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
 		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
+		cmocka_unit_test(test_texts_keep_the_schema_s_limits),
 		cmocka_unit_test(test_history_keeps_five),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
