@@ -73,6 +73,49 @@ void fuzz_check_json(const struct json *j)
 	MUST(json_equal(j, again));
 }
 
+/* As the schema counts: characters. Not there is fine. */
+static bool fits(const struct json *text, size_t most)
+{
+	size_t n = 0;
+	for (const char *p = json_str_or(text, ""); *p; p++)
+		n += ((unsigned char)*p & 0xC0) != 0x80;
+	return n <= most;
+}
+
+static void check_condition(const struct json *c, const struct json *all)
+{
+	size_t same = 0;
+	const char *type = json_get_str(c, "type"), *state = json_get_str(c, "status"), *reason = json_get_str(c, "reason");
+	MUST(type && reason && *reason && json_get_str(c, "message") && json_get_str(c, "lastTransitionTime"));
+	MUST(str_eq(state, "True") || str_eq(state, "False"));
+	MUST(fits(json_get(c, "reason"), 1024) && fits(json_get(c, "message"), 1024)); /* the schema takes 32,768; Events do not */
+	json_each(other, all)
+		same += str_eq(json_get_str(other, "type"), type);
+	MUST(same == 1);
+}
+
+void fuzz_check_status(const struct json *status)
+{
+	MUST(fits(json_get(status, "progressSummary"), 256) && fits(json_get(status, "waitingFor"), 1024));
+	MUST(json_len(json_get(status, "conditions")) <= 32 && json_len(json_get(status, "blockers")) <= 100);
+	json_each(c, json_get(status, "conditions"))
+		check_condition(c, json_get(status, "conditions"));
+	json_each(p, json_get(status, "progress")) {
+		MUST(fits(json_get(p, "kind"), 63) && json_len(json_get(p, "waitingFor")) <= 10);
+		MUST(json_get_int(p, "done", -1) >= 0 && json_get_int(p, "total", -1) >= 0);
+		json_each(name, json_get(p, "waitingFor"))
+			MUST(fits(name, 512));
+	}
+	json_each(b, json_get(status, "blockers"))
+		MUST(json_get_str(b, "code") && json_get_str(b, "message") && fits(json_get(b, "code"), 63) &&
+		     fits(json_get(b, "object"), 1024) && fits(json_get(b, "message"), 4096));
+	const struct json *run = json_get(status, "run"), *accepted = json_get(status, "acceptedStragglers");
+	MUST(fits(json_get(run, "trigger"), 63) && fits(json_get(run, "id"), 63));
+	MUST(json_len(accepted) <= 100);
+	json_each(name, accepted)
+		MUST(fits(name, 384));
+}
+
 void fuzz_authority(const struct cert **ret_ca, const struct key **ret_key)
 {
 	static struct key *key;

@@ -38,6 +38,8 @@ int64_t fuzz_number(struct fuzz_input *in);
 void fuzz_check_err(const struct err *e);
 /* The document again from its own text; must be equal. */
 void fuzz_check_json(const struct json *j);
+/* A CertificateRotation's status keeps the schema's limits (crd/certificaterotation.yaml), history and authorities aside. */
+void fuzz_check_status(const struct json *status);
 bool fuzz_is_utf8(const char *text, size_t len);
 
 #define FUZZ_NOW_MS ((int64_t)1767225600000) /* 2026-01-01 */

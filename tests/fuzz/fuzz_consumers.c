@@ -78,6 +78,9 @@ static void check_decision(const struct world *w, const struct json *authorities
 					 .authorities = authorities };
 	struct json *status cleanup(json_freep) = status_make(&in);
 	fuzz_check_json(status);
+	fuzz_check_status(status);
+	json_each(authority, json_get(status, "authorities"))
+		MUST(strlen(json_str_or(json_at(authority, "current", "subject", NULL), "")) <= 1024);
 	plan_release(&plan);
 	position_release(&p);
 }

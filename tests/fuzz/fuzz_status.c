@@ -32,23 +32,10 @@ static struct json *part_as_json(struct fuzz_input *in)
 	return json_parse(text, len, &j, &e).ok ? j : NULL;
 }
 
-/* As the schema counts: characters. */
-static size_t characters(const char *text)
-{
-	size_t n = 0;
-	for (; *text; text++)
-		n += ((unsigned char)*text & 0xC0) != 0x80;
-	return n;
-}
-
 static void check_conditions(const struct json *status, int64_t generation)
 {
 	size_t ready = 0;
 	json_each(c, json_get(status, "conditions")) {
-		const char *message = json_get_str(c, "message"), *state = json_get_str(c, "status");
-		MUST(json_get_str(c, "type") && json_get_str(c, "reason") && json_get_str(c, "lastTransitionTime"));
-		MUST(message && characters(message) <= 1024);
-		MUST(str_eq(state, "True") || str_eq(state, "False"));
 		MUST(json_get_int(c, "observedGeneration", -1) == generation);
 		ready += str_eq(json_get_str(c, "type"), "Ready");
 	}
@@ -73,9 +60,9 @@ static void check_status(struct status_input in)
 	struct json *first cleanup(json_freep) = status_make(&in), *second cleanup(json_freep) = status_make(&in), *third cleanup(json_freep) = NULL;
 	MUST(!status_differs(first, second));
 	fuzz_check_json(first);
+	fuzz_check_status(first);
 	check_conditions(first, in.request->generation);
 	MUST(json_len(json_get(first, "history")) <= 5);
-	MUST(json_len(json_get(first, "blockers")) <= 100);
 	check_events(in.previous, first);
 	/* written, and read by the next pass: nothing to write again */
 	in.previous = first;
@@ -90,7 +77,7 @@ static void run_with(struct texts *t, const char *detail, const char *error)
 	struct node_state *n = world_add_node(&w);
 	n->name = str_dup("node");
 	n->job_problem = str_dup(detail);
-	node_add_blocker(n, "Code", "file", detail);
+	node_add_blocker(n, detail, detail, detail);
 	w.run.exists = true;
 	w.run.id = str_dup("r");
 	w.run.trigger = str_dup(t->request.trigger);
@@ -123,6 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	t.closed = part_as_json(&in);
 	t.request.trigger = fuzz_part(&in, &len);
 	t.request.trigger[strcspn(t.request.trigger, "\n")] = '\0';
+	t.request.trigger[str_cut(t.request.trigger, 63)] = '\0'; /* as request_parse lets through */
 	t.request.generation = (int64_t)(size % 7);
 	char *detail cleanup(str_freep) = fuzz_part(&in, &len);
 	run_with(&t, detail, NULL);
