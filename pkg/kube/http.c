@@ -16,6 +16,7 @@
 #define CONNECT_TIMEOUT_MS 10000
 #define CONNECTION_LIFE_S 300L /* an upper bound for what a proxy or load balancer behind our back may change */
 #define CONNECTION_IDLE_S 60L  /* shorter than what servers and load balancers grant */
+#define RETRY_AFTER_MAX_S 86400 /* longer than anybody waits */
 #define POLL_MS 1000
 #define POLL_STREAM_MS 500
 
@@ -390,7 +391,7 @@ static void read_response(struct exchange *x)
 	curl_off_t retry_after_s = 0;
 	r->status = status_of(x);
 	if (curl_easy_getinfo(x->easy, CURLINFO_RETRY_AFTER, &retry_after_s) == CURLE_OK)
-		r->retry_after_ms = (int64_t)retry_after_s * 1000;
+		r->retry_after_ms = 1000 * (int64_t)(retry_after_s < RETRY_AFTER_MAX_S ? retry_after_s : RETRY_AFTER_MAX_S);
 	if (x->item->request.want_peer_chain)
 		r->peer_chain_pem = peer_chain(x);
 }

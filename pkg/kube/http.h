@@ -59,7 +59,7 @@ struct http_request {
 struct http_response {
 	long status;              /* 0 when there was no answer */
 	struct buf body;          /* `overflow`: it was longer than max_body */
-	int64_t retry_after_ms;   /* from Retry-After, else 0 */
+	int64_t retry_after_ms;   /* from Retry-After, else 0; a day at most */
 	char *peer_chain_pem;     /* leaf first */
 	bool tls_client_rejected; /* the server refused our certificate in the handshake (TLS alert) */
 	bool tls_server_rejected; /* we refused the server's: chain, date or name */

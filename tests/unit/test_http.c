@@ -300,6 +300,19 @@ static void test_retry_after(void **state)
 	}
 }
 
+/* libcurl's own limit, where it has one, is lower. */
+static void test_retry_after_for_ever(void **state)
+{
+	(void)state;
+	char headers[] = "Retry-After: 9223372036854775807\r\n";
+	struct peer *peer cleanup(peer_stopp) = peer_one(busy, headers);
+	struct http_pool *pool cleanup(http_pool_freep) = pool_trusting(ca_one->pem);
+	struct http_response r cleanup(http_response_release) = { 0 };
+	struct err e = { 0 };
+	assert_ok(get(pool, peer, (struct http_request){ 0 }, &r, &e), e);
+	assert_in_range(r.retry_after_ms, 3600000, 86400000);
+}
+
 static void test_escape(void **state)
 {
 	(void)state;
@@ -966,6 +979,7 @@ int main(void)
 		cmocka_unit_test(test_requests_that_are_refused_here),
 		cmocka_unit_test(test_no_redirect_no_proxy),
 		cmocka_unit_test(test_retry_after),
+		cmocka_unit_test(test_retry_after_for_ever),
 		cmocka_unit_test(test_escape),
 		cmocka_unit_test(test_trust_follows_the_identity),
 		cmocka_unit_test(test_a_ca_sent_along_is_not_trusted),
