@@ -9,6 +9,7 @@
 #define AGENT "certrotation-node/" CERTROTATION_VERSION
 #define LOCAL_TIMEOUT_MS 3000
 #define POLL_MS 100
+#define COUNT_MAX 9007199254740992.0 /* 2^53: what a double counts exactly */
 
 bool remote_available(void)
 {
@@ -120,14 +121,17 @@ result remote_sign_kubelet(const struct remote_identity *id, const char *node, c
 
 /* --- The kubelet's own view ---------------------------------------------------------------------------------------------------- */
 
-/* The value of a metric without labels: "name value" on a line of its own. */
+/* The value of a counter without labels: "name value" on a line of its own. */
 static bool metric(const char *text, const char *name, int64_t *ret)
 {
 	size_t n = strlen(name);
 	for (const char *p = text; p; p = strchr(p, '\n') ? strchr(p, '\n') + 1 : NULL) {
 		if (strncmp(p, name, n) != 0 || p[n] != ' ')
 			continue;
-		*ret = (int64_t)strtod(p + n, NULL);
+		double value = strtod(p + n, NULL);
+		if (!(value >= 0 && value <= COUNT_MAX))
+			return false;
+		*ret = (int64_t)value;
 		return true;
 	}
 	return false;
