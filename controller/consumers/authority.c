@@ -38,14 +38,47 @@ static bool probe_lives(const char *pem, int64_t now_ms)
 	return pem && cert_from_pem(pem, strlen(pem), &c, &e).ok && cert_not_after_ms(c) > now_ms + PROBE_MARGIN_MS;
 }
 
+static void exchange(char **a, char **b)
+{
+	char *kept = *a;
+	*a = *b;
+	*b = kept;
+}
+
+/* O and N change places, Y stands for X. Not before both bridges are there: until then nothing has been touched. */
+static void turn_round(struct observation *o, const struct json *secret)
+{
+	struct run *run = &o->world->run;
+	char *y cleanup(str_freep) = secret_text(secret, "bridge-back.crt", false);
+	if (!y || !run->bridge_pem || !run->has_old_probe || !run->has_new_probe)
+		return;
+	run->back = true;
+	exchange(&run->old_pem, &run->new_pem);
+	exchange(&run->bridge_pem, &y);
+	exchange(&o->credentials.probe_old, &o->credentials.probe_new);
+	str_freep(&run->leg);
+	run->leg = str_printf("%s-back", run->id);
+}
+
+static void read_latches(struct run *run, const struct json *secret)
+{
+	run->approved = str_eq(annotation(secret, ANNOTATION_APPROVED), "DroppingOld");
+	run->published_new = annotation(secret, ANNOTATION_PUBLISHED_NEW) != NULL;
+	run->dropping = annotation(secret, ANNOTATION_DROPPING) != NULL;
+	run->rollback = annotation(secret, ANNOTATION_ROLLBACK) != NULL;
+	read_accepted(secret, &run->accepted);
+}
+
 static void read_run(struct observation *o, const struct json *secret)
 {
 	struct run *run = &o->world->run;
 	struct err e;
 	run_release(run);
 	run->exists = true;
+	run->version = str_dup(json_str_or(json_at(secret, "metadata", "resourceVersion", NULL), ""));
 	run->secret = str_dup(json_str_or(json_at(secret, "metadata", "name", NULL), ""));
 	run->id = str_dup(json_str_or(json_at(secret, "metadata", "labels", LABEL_RUN, NULL), ""));
+	run->leg = str_dup(run->id);
 	run->trigger = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_TRIGGER, NULL), ""));
 	run->owner = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_OWNER, NULL), ""));
 	run->spec = annotation(secret, ANNOTATION_SPEC) ? str_dup(annotation(secret, ANNOTATION_SPEC)) : NULL;
@@ -53,17 +86,18 @@ static void read_run(struct observation *o, const struct json *secret)
 	run->new_pem = secret_text(secret, "tls.crt", false);
 	run->bridge_pem = secret_text(secret, "bridge.crt", false);
 	run->has_key = json_at(secret, "data", "tls.key", NULL) != NULL;
-	run->approved = str_eq(annotation(secret, ANNOTATION_APPROVED), "DroppingOld");
+	read_latches(run, secret);
 	const char *started = annotation(secret, ANNOTATION_STARTED);
 	if (!started || !time_parse(started, &run->started_ms, &e).ok)
 		run->started_ms = o->world->now_ms;
-	read_accepted(secret, &run->accepted);
 	credentials_release(&o->credentials);
 	o->credentials.probe_key = secret_text(secret, "probe.key", true);
 	o->credentials.probe_new = secret_text(secret, "probe-new.crt", false);
 	o->credentials.probe_old = secret_text(secret, "probe-old.crt", false);
 	run->has_new_probe = o->credentials.probe_key && probe_lives(o->credentials.probe_new, o->world->now_ms);
 	run->has_old_probe = o->credentials.probe_key && probe_lives(o->credentials.probe_old, o->world->now_ms);
+	if (run->rollback)
+		turn_round(o, secret);
 }
 
 static bool each_secret(void *context, const struct json *secret)
@@ -74,6 +108,8 @@ static bool each_secret(void *context, const struct json *secret)
 		read_run(o, secret);
 	else if (trigger)
 		strs_add(&o->recorded, trigger);
+	if (trigger && str_eq(role, "rolled-back"))
+		strs_add(&o->rolled_back, trigger);
 	return true;
 }
 
@@ -82,6 +118,7 @@ static void drop_secrets(void *context)
 	struct observation *o = context;
 	run_release(&o->world->run);
 	strs_release(&o->recorded);
+	strs_release(&o->rolled_back);
 }
 
 /* The CA that is published now says by its subject which run made it, whatever became of the Secrets. */
@@ -130,9 +167,9 @@ static void describe_all(struct observation *o)
 	const struct run *run = &o->world->run;
 	struct json *one = json_object();
 	json_set_str(one, "name", AUTHORITY_KUBERNETES);
-	describe(one, "current", run->exists ? run->old_pem : o->published_pem);
+	describe(one, "current", !run->exists ? o->published_pem : run->back ? run->new_pem : run->old_pem);
 	if (run->exists)
-		describe(one, "next", run->new_pem);
+		describe(one, "next", run->back ? run->old_pem : run->new_pem);
 	json_freep(&o->authorities);
 	o->authorities = json_array();
 	json_add(o->authorities, one);

@@ -27,6 +27,7 @@ void observation_release(struct observation *o)
 	credentials_release(&o->credentials);
 	str_freep(&o->published_pem);
 	strs_release(&o->recorded);
+	strs_release(&o->rolled_back);
 	json_freep(&o->authorities);
 }
 

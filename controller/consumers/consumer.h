@@ -14,7 +14,7 @@
 #include "world.h"
 
 #define LABEL_AUTHORITY "certrotation.dev/authority"
-#define LABEL_ROLE "certrotation.dev/role"           /* next | current | retired */
+#define LABEL_ROLE "certrotation.dev/role"           /* next | current | retired | rolled-back */
 #define LABEL_JOB "certrotation.dev/job"             /* "true" on node Pods */
 #define LABEL_RUN "certrotation.dev/run"             /* the run's id */
 #define ANNOTATION_TRIGGER "certrotation.dev/trigger"
@@ -23,6 +23,9 @@
 #define ANNOTATION_STARTED "certrotation.dev/started-at"
 #define ANNOTATION_COMPLETED "certrotation.dev/completed-at"
 #define ANNOTATION_APPROVED "certrotation.dev/approved"
+#define ANNOTATION_PUBLISHED_NEW "certrotation.dev/new-alone-since"
+#define ANNOTATION_DROPPING "certrotation.dev/dropping-since"
+#define ANNOTATION_ROLLBACK "certrotation.dev/rollback-since"
 #define ANNOTATION_ACCEPTED "certrotation.dev/accepted-stragglers"
 #define ANNOTATION_STEP "certrotation.dev/step"
 #define ANNOTATION_NUMBER "certrotation.dev/number"
@@ -67,7 +70,8 @@ struct observation {
 	struct credentials credentials;
 	char *published_pem;         /* the first certificate of kube-public's kube-root-ca.crt */
 	char published_run[13];      /* the run that made it, by its subject; "" when it is not one of ours */
-	struct strs recorded;        /* triggers that are recorded on authorities of role current or retired */
+	struct strs recorded;        /* triggers that are recorded on authorities of every role but next */
+	struct strs rolled_back;     /* those of them whose runs were taken back */
 	struct json *authorities;    /* status.authorities */
 };
 void observation_release(struct observation *o);

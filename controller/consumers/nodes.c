@@ -114,7 +114,7 @@ static void job_finished(struct observation *o, struct node_state *n, struct nod
 	if (r.error)
 		set_problem(n, "the node program", r.error);
 	const struct step *step = walk_step(walk_find(json_str_or(json_at(pod, "metadata", "annotations", ANNOTATION_STEP, NULL), "")));
-	if (!str_eq(run, o->world->run.exists ? o->world->run.id : "inventory")) {
+	if (!str_eq(run, o->world->run.exists ? o->world->run.leg : "inventory")) {
 		report_release(&r);
 		return;
 	}

@@ -272,7 +272,7 @@ static void examine_rollout(struct look *l, struct straggler *s, const struct js
 {
 	const char *person = not_restartable(s, object);
 	const char *mark = json_str(json_at(object, "spec", "template", "metadata", "annotations", ANNOTATION_RESTARTED, NULL));
-	s->restarted = str_eq(mark, l->o->world->run.id);
+	s->restarted = str_eq(mark, l->o->world->run.leg);
 	s->restartable = !person;
 	s->system = str_eq(s->kind, "DaemonSet") && str_eq(s->namespace, "kube-system");
 	if (person) {

@@ -12,6 +12,7 @@ struct seen_node {
 	char *name;
 	int64_t report_at_ms;
 	int trust;
+	bool back;
 	enum seen api_new, api_old, kubelet_new, kubelet_old;
 };
 struct probe_memory {
@@ -34,8 +35,8 @@ void probe_memory_freep(struct probe_memory **m)
 	*m = NULL;
 }
 
-/* Forgets everything about a node whose trust has changed. */
-static struct seen_node *recall(struct probe_memory *m, const struct node_state *n)
+/* Forgets everything about a node whose trust, or what is called old, has changed. */
+static struct seen_node *recall(struct probe_memory *m, const struct node_state *n, bool back)
 {
 	struct seen_node *s = NULL;
 	for (size_t i = 0; i < m->n && !s; i++)
@@ -46,8 +47,8 @@ static struct seen_node *recall(struct probe_memory *m, const struct node_state 
 		s = &m->nodes[m->n++];
 		*s = (struct seen_node){ .name = str_dup(n->name), .trust = FACET_UNKNOWN };
 	}
-	if (s->trust != n->levels[FACET_TRUST])
-		*s = (struct seen_node){ .name = s->name, .trust = n->levels[FACET_TRUST] };
+	if (s->trust != n->levels[FACET_TRUST] || s->back != back)
+		*s = (struct seen_node){ .name = s->name, .trust = n->levels[FACET_TRUST], .back = back };
 	return s;
 }
 
@@ -89,7 +90,7 @@ static void look(struct observation *o, const char *address, int port, enum seen
 
 static void look_at_node(struct observation *o, struct node_state *n)
 {
-	struct seen_node *s = recall(o->memory, n);
+	struct seen_node *s = recall(o->memory, n, o->world->run.back);
 	bool wanted = n->reported && n->address && n->levels[FACET_TRUST] >= TRUST_BOTH;
 	if (wanted && n->control_plane)
 		look(o, n->address, API_PORT, &s->api_new, &s->api_old);

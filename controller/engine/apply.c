@@ -42,7 +42,7 @@ static result restart_workload(const struct applier *a, const struct action *act
 	struct json *patch cleanup(json_freep) = json_object();
 	struct json *template = json_ensure_object(json_ensure_object(patch, "spec"), "template");
 	json_set_str(json_ensure_object(json_ensure_object(template, "metadata"), "annotations"), ANNOTATION_RESTARTED,
-		     a->world->run.id);
+		     a->world->run.leg);
 	return kube_patch(a->kube, path, KUBE_STRATEGIC_PATCH, patch, NULL, e);
 }
 
@@ -75,7 +75,7 @@ static bool refresh_pod(void *context, const struct json *pod)
 static result refresh_pods(const struct applier *a, struct err *e)
 {
 	char *path cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods", a->settings->namespace);
-	char *value cleanup(str_freep) = str_printf("%s-%lld", a->world->run.id ? a->world->run.id : "",
+	char *value cleanup(str_freep) = str_printf("%s-%lld", a->world->run.leg ? a->world->run.leg : "",
 						    (long long)(a->world->now_ms / REFRESH_EVERY_MS));
 	const struct kube_list q = { .path = path, .label_selector = "app.kubernetes.io/name=certrotation", .metadata_only = true };
 	struct refresh r = { a, value, OK, e };

@@ -35,7 +35,7 @@ static const char *old_authority(const struct world *w)
 
 struct made {
 	struct key *key, *probe_key;
-	struct cert *cert, *probe;
+	struct cert *cert, *probe, *bridge_back; /* bridge_back: Y, O's key certified by N, for a rollback */
 };
 
 static void made_release(struct made *m)
@@ -44,15 +44,19 @@ static void made_release(struct made *m)
 	key_freep(&m->probe_key);
 	cert_freep(&m->cert);
 	cert_freep(&m->probe);
+	cert_freep(&m->bridge_back);
 }
 
-static result make(const struct request *r, const char *id, int64_t now_ms, struct made *ret, struct err *e)
+static result make(const struct request *r, const char *id, const char *old_pem, int64_t now_ms, struct made *ret, struct err *e)
 {
+	struct cert *old cleanup(cert_freep) = NULL;
 	char *unique cleanup(str_freep) = str_printf(AUTHORITY_UNIT "%s", id);
 	const struct ca_request ca = { .common_name = "kubernetes", .unique = unique, .now_ms = now_ms, .validity_ms = r->validity_ms };
 	const struct leaf_request probe = { .common_name = PROBE_NAME, .client = true, .now_ms = now_ms, .validity_ms = PROBE_VALIDITY_MS };
 	TRY(key_generate(r->key_algorithm, &ret->key, e));
 	TRY(ca_make(&ca, ret->key, &ret->cert, e));
+	TRY(cert_from_pem(old_pem, strlen(old_pem), &old, e));
+	TRY_CTX(ca_cross_sign(old, ret->cert, ret->key, now_ms, &ret->bridge_back, e), e, "certifying the old authority by the new one");
 	TRY(key_generate("ECDSA-P256", &ret->probe_key, e));
 	return leaf_make(&probe, ret->probe_key, ret->cert, ret->key, &ret->probe, e);
 }
@@ -72,6 +76,9 @@ static void add_pems(struct json *data, const struct made *m, const char *old_pe
 	cert_to_pem(m->probe, &text);
 	set_data(data, "probe-new.crt", buf_str(&text));
 	set_data(data, "old.crt", old_pem);
+	buf_clear(&text);
+	cert_to_pem(m->bridge_back, &text);
+	set_data(data, "bridge-back.crt", buf_str(&text));
 }
 
 static struct json *secret_object(const struct applier *a, const char *id, const char *name)
@@ -104,7 +111,7 @@ result apply_create_authority(const struct applier *a, struct err *e)
 	if (!a->world->request || !old_pem)
 		return err_set(e, ERR_OTHER, "no control plane has reported its certificate authority");
 	run_id(a->world->request->trigger, id);
-	TRY_CTX(make(a->world->request, id, a->world->now_ms, &m, e), e, "making the new authority");
+	TRY_CTX(make(a->world->request, id, old_pem, a->world->now_ms, &m, e), e, "making the new authority");
 	char *name cleanup(str_freep) = str_printf("certrotation-kubernetes-%s", id);
 	char *path cleanup(str_freep) = secret_path(a, "");
 	path[strlen(path) - 1] = '\0';
@@ -129,21 +136,38 @@ result apply_store_bridge(const struct applier *a, const struct action *action, 
 	return patch_run(a, patch, e);
 }
 
-result apply_latch(const struct applier *a, const struct action *action, struct err *e)
+static void latch_accepted(const struct applier *a, struct json *notes)
 {
-	struct json *patch cleanup(json_freep) = json_object();
-	struct json *notes = json_ensure_object(json_ensure_object(patch, "metadata"), "annotations");
 	struct json *names cleanup(json_freep) = json_array();
-	const struct strs *latched = &a->world->run.accepted, *asked = &a->world->request->accepted;
+	const struct strs *latched = &a->world->run.accepted;
 	for (size_t i = 0; i < latched->n; i++)
 		json_add_str(names, latched->items[i]);
-	for (size_t i = 0; i < asked->n; i++)
-		if (!strs_has(latched, asked->items[i]))
-			json_add_str(names, asked->items[i]);
+	for (size_t i = 0; a->world->request && i < a->world->request->accepted.n; i++)
+		if (!strs_has(latched, a->world->request->accepted.items[i]))
+			json_add_str(names, a->world->request->accepted.items[i]);
 	char *text cleanup(str_freep) = json_text(names);
 	json_set_str(notes, ANNOTATION_ACCEPTED, text);
-	if (action->level)
+}
+
+/* On the Secret as this pass has read it, or not at all. */
+result apply_latch(const struct applier *a, const struct action *action, struct err *e)
+{
+	static const struct { int bit; const char *name; } TIMES[] = {
+		{ LATCH_PUBLISHED_NEW, ANNOTATION_PUBLISHED_NEW },
+		{ LATCH_DROPPING, ANNOTATION_DROPPING },
+		{ LATCH_ROLLBACK, ANNOTATION_ROLLBACK },
+	};
+	struct json *patch cleanup(json_freep) = json_object(), *meta = json_ensure_object(patch, "metadata");
+	struct json *notes = json_ensure_object(meta, "annotations");
+	char now[32];
+	time_format(a->world->now_ms, now);
+	json_set_str(meta, "resourceVersion", a->world->run.version);
+	latch_accepted(a, notes);
+	if (action->level & LATCH_APPROVED)
 		json_set_str(notes, ANNOTATION_APPROVED, "DroppingOld");
+	for (size_t i = 0; i < ARRAY_LEN(TIMES); i++)
+		if (action->level & TIMES[i].bit)
+			json_set_str(notes, TIMES[i].name, now);
 	return patch_run(a, patch, e);
 }
 
@@ -199,10 +223,18 @@ static result admin_text(const struct applier *a, struct buf *ret_secret, struct
 	return OK;
 }
 
-/* Server-side apply: the same name each run, replaced. */
+static char *admin_secret_path(const struct applier *a)
+{
+	return str_printf("/api/v1/namespaces/%s/secrets/%s", a->settings->namespace, ADMIN_KUBECONFIG_SECRET);
+}
+
+/* Server-side apply: the same name each run, replaced. On the way back what it holds will be refused: it goes. */
 result apply_admin_kubeconfig(const struct applier *a, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_SECRET;
+	char *path cleanup(str_freep) = admin_secret_path(a);
+	if (a->world->run.back)
+		return kube_delete(a->kube, path, NULL, NULL, e);
 	TRY_CTX(admin_text(a, &text, e), e, "making the administrator's kubeconfig");
 	struct json *s cleanup(json_wipep) = json_object(), *meta = json_ensure_object(s, "metadata");
 	json_set_str(s, "apiVersion", "v1");
@@ -210,8 +242,6 @@ result apply_admin_kubeconfig(const struct applier *a, struct err *e)
 	json_set_str(meta, "name", ADMIN_KUBECONFIG_SECRET);
 	json_set_str(json_ensure_object(meta, "labels"), LABEL_RUN, a->world->run.id);
 	set_data(json_ensure_object(s, "data"), "value", buf_str(&text));
-	char *path cleanup(str_freep) =
-		str_printf("/api/v1/namespaces/%s/secrets/%s", a->settings->namespace, ADMIN_KUBECONFIG_SECRET);
 	return kube_patch(a->kube, path, KUBE_APPLY, s, NULL, e);
 }
 
@@ -245,12 +275,13 @@ static result close_secret(const struct applier *a, struct err *e)
 	struct json *patch cleanup(json_freep) = json_object(), *meta = json_ensure_object(patch, "metadata");
 	struct json *data = json_ensure_object(patch, "data");
 	/* private keys first of all, and everything that O issued or is */
-	static const char *const PASSING[] = { "tls.key", "probe.key", "probe-new.crt", "probe-old.crt", "old.crt", "bridge.crt" };
+	static const char *const PASSING[] = { "tls.key", "probe.key", "probe-new.crt", "probe-old.crt", "old.crt", "bridge.crt",
+					       "bridge-back.crt" };
 	char now[32];
 	time_format(a->world->now_ms, now);
 	for (size_t i = 0; i < ARRAY_LEN(PASSING); i++)
 		json_set(data, PASSING[i], json_null());
-	json_set_str(json_ensure_object(meta, "labels"), LABEL_ROLE, "current");
+	json_set_str(json_ensure_object(meta, "labels"), LABEL_ROLE, a->world->run.back ? "rolled-back" : "current");
 	json_set_str(json_ensure_object(meta, "annotations"), ANNOTATION_COMPLETED, now);
 	return patch_run(a, patch, e);
 }
@@ -265,6 +296,7 @@ result apply_finish(const struct applier *a, struct err *e)
 					   .label_selector = LABEL_AUTHORITY "=" AUTHORITY_KUBERNETES "," LABEL_ROLE "=current" };
 	struct applier borrowed = *a;
 	TRY(kube_list_each(a->kube, &jobs, delete_pod, NULL, &borrowed, NULL, e));
-	TRY(kube_list_each(a->kube, &current, retire, NULL, &borrowed, NULL, e));
+	if (!a->world->run.back)
+		TRY(kube_list_each(a->kube, &current, retire, NULL, &borrowed, NULL, e));
 	return close_secret(a, e);
 }

@@ -145,7 +145,7 @@ static void set_metadata(const struct applier *a, const struct action *action, s
 	char text[16];
 	json_set_str(meta, "name", name);
 	json_set_str(labels, LABEL_JOB, "true");
-	json_set_str(labels, LABEL_RUN, a->world->run.exists ? a->world->run.id : "inventory");
+	json_set_str(labels, LABEL_RUN, a->world->run.exists ? a->world->run.leg : "inventory");
 	json_set_str(labels, "app.kubernetes.io/name", "certrotation-node");
 	json_set_str(labels, "sidecar.istio.io/inject", "false");
 	json_set_str(notes, "sidecar.istio.io/inject", "false");

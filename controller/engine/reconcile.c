@@ -146,7 +146,7 @@ static void choose(struct pass *p)
 		if (run->exists) {
 			if (str_eq(object_text(p->objects[i], "name"), run->owner))
 				p->active = i;
-		} else if (!p->invalid[i] && !p->requests[i].deleting && !trigger_recorded(&p->o, p->requests[i].trigger)) {
+		} else if (!p->invalid[i] && !p->requests[i].rollback && !trigger_recorded(&p->o, p->requests[i].trigger)) {
 			p->active = i;
 		}
 	}
@@ -219,7 +219,8 @@ static struct json *closed_run(const struct pass *p, size_t i)
 	json_set_str(closed, "trigger", trigger);
 	json_set_str(closed, "startedAt", json_get_str(run, "startedAt"));
 	json_set_str(closed, "completedAt", now);
-	json_set_str(closed, "result", "Completed");
+	json_set_str(closed, "result",
+		     strs_has(&p->o.rolled_back, trigger) ? PHASE_NAME_ROLLED_BACK : phase_text(PHASE_COMPLETED)->name);
 	return closed;
 }
 
@@ -239,7 +240,10 @@ static struct json *status_of(struct pass *p, size_t i, const struct json *close
 		in.world = &p->world;
 		in.position = &p->position;
 	} else if (trigger_recorded(&p->o, p->requests[i].trigger)) {
-		in.standing = STANDING_DONE;
+		in.standing = strs_has(&p->o.rolled_back, p->requests[i].trigger) ? STANDING_ROLLED_BACK : STANDING_DONE;
+	} else if (p->requests[i].rollback && !p->requests[i].deleting) {
+		in.standing = STANDING_INVALID;
+		in.detail = "spec.rollback names a run that has not begun, so it is not begun: take spec.rollback out, or set a new spec.trigger";
 	} else {
 		in.standing = STANDING_QUEUED;
 		in.detail = p->world.run.exists ? p->world.run.owner
@@ -316,6 +320,8 @@ static void show(struct pass *p)
 	for (size_t i = 0; i < PHASE_COUNT; i++)
 		buf_addf(&m, "certrotation_phase{phase=\"%s\"} %d\n", phase_text((enum phase)i)->name,
 			 p->active < p->n_objects && p->position.phase == (enum phase)i);
+	metric(&m, "certrotation_rolling_back", "gauge", "1 while the run goes back.");
+	buf_addf(&m, "certrotation_rolling_back %d\n", p->active < p->n_objects && p->world.run.back);
 	metric(&m, "certrotation_step", "gauge", "Steps of the walk that hold.");
 	buf_addf(&m, "certrotation_step %zu\n", p->active < p->n_objects ? p->position.step : 0);
 	metric(&m, "certrotation_stalled", "gauge", "1 when a person is waited for.");

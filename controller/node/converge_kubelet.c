@@ -11,6 +11,7 @@
 #define SIGN_AGAIN_MS 500       /* doubled each time */
 #define SIGN_AGAIN_MAX_MS 8000
 #define UNIT_TIMEOUT_MS 60000
+#define DATED_MAX 4096
 
 /* --- The certificate ------------------------------------------------------------------------------------------------------------------ */
 
@@ -71,6 +72,12 @@ static result new_certificate(const struct node *n, const struct kubeconfig *c, 
 
 /* --- The files -------------------------------------------------------------------------------------------------------------------------- */
 
+static result turn_link(struct node *n, const char *link, const char *path, struct err *e)
+{
+	strs_add(&n->report->changed, link);
+	return file_symlink(path + strlen(n->layout.root), link, e);
+}
+
 /* As the kubelet's own certificate store does (client-go util/certificate/certificate_store.go): a dated file, then the symlink. */
 static result write_dated(struct node *n, const char *link, const struct buf *cert, const struct buf *key, struct err *e)
 {
@@ -84,8 +91,33 @@ static result write_dated(struct node *n, const char *link, const struct buf *ce
 	buf_add(&pem, cert->data, cert->len);
 	buf_add(&pem, key->data, key->len);
 	TRY(file_replace(path, buf_str(&pem), pem.len, 0600, NULL, e));
-	strs_add(&n->report->changed, link);
-	return file_symlink(path + strlen(n->layout.root), link, e);
+	return turn_link(n, link, path, e);
+}
+
+/* A dated certificate that N issued and that is good for a while yet: of before a run that goes back, or of a job that was cut off
+ * before it turned the link. The one that lasts longest; NULL when there is none. Caller frees. */
+static char *kept_dated(const struct node *n)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	struct err e;
+	int64_t latest = clock_now_ms() + NODE_KEPT_MARGIN_MS;
+	char *found = NULL;
+	if (!file_list(n->layout.kubelet_pki, DATED_MAX, &names, &e).ok)
+		return NULL;
+	for (size_t i = 0; i < names.n; i++) {
+		struct certs list cleanup(certs_release) = { 0 };
+		struct key *k cleanup(key_freep) = NULL;
+		char *path cleanup(str_freep) = str_printf("%s/%s", n->layout.kubelet_pki, names.items[i]);
+		bool usable = str_starts(names.items[i], "kubelet-client-2") && node_certs(path, &list, &e).ok &&
+			      node_key_file(path, &k, &e).ok && cert_matches_key(list.items[0], k) &&
+			      node_issuer(n, list.items[0]) == HOLDS_NEW;
+		if (!usable || cert_not_after_ms(list.items[0]) <= latest)
+			continue;
+		latest = cert_not_after_ms(list.items[0]);
+		str_freep(&found);
+		found = steal(&path);
+	}
+	return found;
 }
 
 static bool is_from_new(const struct node *n, const char *cert_pem)
@@ -116,9 +148,12 @@ static result write_files(struct node *n, bool *ret_written, struct err *e)
 		*ret_written = false;
 		return OK;
 	}
-	if (!have)
+	char *kept cleanup(str_freep) = !have && c.client_cert_path ? kept_dated(n) : NULL;
+	if (!have && !kept)
 		TRY(new_certificate(n, &c, &cert, &key, e));
-	if (!have && c.client_cert_path)
+	if (kept)
+		TRY(turn_link(n, c.client_cert_path, kept, e));
+	else if (!have && c.client_cert_path)
 		TRY(write_dated(n, c.client_cert_path, &cert, &key, e));
 	bool embed = !have && !c.client_cert_path;
 	cert_to_pem(n->new_ca, &ca);

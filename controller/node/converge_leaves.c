@@ -41,9 +41,8 @@ static result server_chain(const struct node *n, bool with_bridge, struct certs 
 	struct certs now cleanup(certs_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	TRY(node_certs(n->layout.apiserver_crt, &now, e));
-	if (node_issuer(n, now.items[0]) == HOLDS_NEW)
-		leaf = cert_copy(now.items[0]);
-	else
+	leaf = node_issuer(n, now.items[0]) == HOLDS_NEW ? cert_copy(now.items[0]) : node_kept_leaf(n, n->layout.apiserver_crt);
+	if (!leaf)
 		TRY_CTX(reissue(n, now.items[0], NULL, &leaf, e), e, "%s", n->layout.apiserver_crt);
 	certs_add(ret, steal(&leaf));
 	if (with_bridge)
@@ -93,11 +92,12 @@ static result read_pair(const struct node *n, struct pair *ret, struct err *e)
 
 static result new_client(const struct node *n, const struct certs *now, struct cert **ret, struct err *e)
 {
-	if (node_issuer(n, now->items[0]) == HOLDS_NEW) {
-		*ret = cert_copy(now->items[0]);
-		return OK;
-	}
-	TRY_CTX(reissue(n, now->items[0], NULL, ret, e), e, "%s", n->layout.kubelet_client_crt);
+	const char *path = n->layout.kubelet_client_crt;
+	struct cert *leaf cleanup(cert_freep) =
+		node_issuer(n, now->items[0]) == HOLDS_NEW ? cert_copy(now->items[0]) : node_kept_leaf(n, path);
+	if (!leaf)
+		TRY_CTX(reissue(n, now->items[0], NULL, &leaf, e), e, "%s", path);
+	*ret = steal(&leaf);
 	return OK;
 }
 
@@ -187,8 +187,21 @@ static bool is_new(const struct node *n, const struct kubeconfig *c)
 	       node_issuer(n, leaf) == HOLDS_NEW && node_bundle(n, c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
 }
 
+/* The kubeconfig that the run has replaced, when N issued what it holds: a run that goes back. */
+static bool kept_kubeconfig(const struct node *n, const char *path, struct buf *ret)
+{
+	char *backup cleanup(str_freep) = node_backup_path(n, path);
+	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
+	struct cert *leaf cleanup(cert_freep) = NULL;
+	struct err e;
+	return file_read(backup, MANIFEST_MAX, ret, &e).ok && node_kubeconfig(n, backup, &c, &e).ok && is_new(n, &c) &&
+	       cert_from_pem(c.client_cert_pem, strlen(c.client_cert_pem), &leaf, &e).ok &&
+	       cert_not_after_ms(leaf) >= clock_now_ms() + NODE_KEPT_MARGIN_MS;
+}
+
 static result renew_kubeconfig(struct node *n, const char *path, struct err *e)
 {
+	struct buf kept cleanup(buf_release) = BUF_SECRET;
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct buf text cleanup(buf_release) = BUF_SECRET, next cleanup(buf_release) = BUF_SECRET, key cleanup(buf_release) = BUF_SECRET;
 	struct buf cert cleanup(buf_release) = BUF_INIT, ca cleanup(buf_release) = BUF_INIT;
@@ -196,6 +209,8 @@ static result renew_kubeconfig(struct node *n, const char *path, struct err *e)
 	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
 	if (is_new(n, &c))
 		return OK;
+	if (kept_kubeconfig(n, path, &kept))
+		return node_replace(n, path, &kept, 0600, e);
 	if (!c.client_cert_pem || c.client_cert_path)
 		return err_set(e, ERR_INPUT, "%s does not embed a client certificate", path);
 	TRY_CTX(renewed_pair(n, c.client_cert_pem, &cert, &key, e), e, "%s", path);

@@ -20,6 +20,9 @@
 #define HOLDS_OTHER 4
 #define STAGED ".certrotation" /* behind the name of a file that waits for its moment */
 
+/* What is kept and comes back must be good for so long. */
+#define NODE_KEPT_MARGIN_MS ((int64_t)24 * 3600000)
+
 struct node {
 	const struct desired *desired;
 	struct layout layout;
@@ -67,6 +70,9 @@ result node_write_own(struct node *n, const char *path, const struct buf *conten
 result node_back_up(const struct node *n, const char *path, struct err *e) MUST_CHECK;
 /* The path of a file's backup. Caller frees. */
 char *node_backup_path(const struct node *n, const char *path);
+/* The certificate that the run has replaced here, when N issued it and it is good for a while yet: a run that goes back brings back
+ * what there was instead of making it anew. NULL when there is none. */
+struct cert *node_kept_leaf(const struct node *n, const char *path);
 /* Polls until `holds` or the deadline; ERR_TIMEOUT names `what`. */
 result node_wait(struct node *n, bool (*holds)(struct node *n, const void *context), const void *context, const char *what,
 		 struct err *e) MUST_CHECK;

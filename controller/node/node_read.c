@@ -84,7 +84,8 @@ result node_old_key(const struct node *n, struct key **ret, struct err *e)
 
 result node_new_key(const struct node *n, struct key **ret, struct err *e)
 {
-	const char *const paths[] = { n->new_key_path, n->layout.ca_key };
+	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.ca_key); /* for a run that goes back */
+	const char *const paths[] = { n->new_key_path, n->layout.ca_key, backup };
 	return matching_key(n->new_ca, paths, ARRAY_LEN(paths), "the new authority", ret, e);
 }
 
@@ -100,4 +101,15 @@ char *node_kubelet_client_path(const struct node *n)
 	if (!node_kubeconfig(n, n->layout.kubelet_conf, &c, &e).ok || !c.client_cert_path)
 		return NULL;
 	return str_dup(c.client_cert_path);
+}
+
+struct cert *node_kept_leaf(const struct node *n, const char *path)
+{
+	char *backup cleanup(str_freep) = node_backup_path(n, path);
+	struct certs list cleanup(certs_release) = { 0 };
+	struct err e;
+	if (!node_certs(backup, &list, &e).ok || node_issuer(n, list.items[0]) != HOLDS_NEW ||
+	    cert_not_after_ms(list.items[0]) < clock_now_ms() + NODE_KEPT_MARGIN_MS)
+		return NULL;
+	return cert_copy(list.items[0]);
 }

@@ -382,10 +382,12 @@ static void forget_observation(struct report *r)
 static result observe_pods(struct node *n, struct err *e)
 {
 	char *dir cleanup(str_freep) = str_printf("%s" KUBELET_DIR, n->layout.root);
-	char *memory cleanup(str_freep) = str_printf("%s/read", n->layout.run_dir);
+	char fingerprint[CERT_FINGERPRINT_SIZE];
 	bool clean = n->no_pods || n->desired->levels[FACET_CLEAN] == CLEAN_YES; /* its memory goes with the run's folder */
 	if (clean || !n->desired->pods || !n->new_ca)
 		return OK;
+	cert_fingerprint(n->new_ca, fingerprint); /* a run that goes back asks who has read the other one */
+	char *memory cleanup(str_freep) = str_printf("%s/read-%.16s", n->layout.run_dir, fingerprint);
 	TRY(file_mkdir(n->layout.run_dir, 0700, e));
 	return podca_look(dir, memory, n->old_ca, n->new_ca, n->report, e);
 }

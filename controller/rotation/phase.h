@@ -28,4 +28,8 @@ struct phase_text {
 };
 const struct phase_text *phase_text(enum phase p);
 
+/* What users see instead of a phase while a run goes back, and after it has. */
+#define PHASE_NAME_ROLLING_BACK "RollingBack"
+#define PHASE_NAME_ROLLED_BACK "RolledBack"
+
 #endif

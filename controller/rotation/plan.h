@@ -12,13 +12,13 @@
 enum action_kind {
 	ACT_CREATE_AUTHORITY,      /* N's key and certificate into a Secret of role `next`, before first use */
 	ACT_STORE_BRIDGE,          /* X and the probe certificate from `node`'s report into that Secret */
-	ACT_LATCH,                 /* accepted stragglers onto that Secret, and with level 1 the approval of the drop */
+	ACT_LATCH,                 /* accepted stragglers onto that Secret, and what `level` names: LATCH_* bits */
 	ACT_DELETE_KUBEADM_CERTS,
 	ACT_NODE,                  /* run the node program on `node` towards `levels` */
 	ACT_RELEASE_LEASE,         /* `name`: the Lease of a process that was seen to be dead */
 	ACT_PUBLISH,               /* kube-root-ca.crt and token Secrets that lag behind `level` (TRUST_BOTH, TRUST_NEW) */
 	ACT_CLUSTER_INFO,          /* cluster-info at `level`, with its signatures, in one write */
-	ACT_ADMIN_KUBECONFIG,      /* the administrator's kubeconfig from N into a Secret */
+	ACT_ADMIN_KUBECONFIG,      /* the administrator's kubeconfig from N into a Secret; when the run goes back: away with it */
 	ACT_RESTART_WORKLOAD,      /* `kind`, `namespace`, `name`: annotate the pod template */
 	ACT_REFRESH_PODS,          /* annotate our own pods: the kubelet then refreshes their volumes at once */
 	ACT_PRUNE_EXTENSION_AUTH,  /* extension-apiserver-authentication without O */
@@ -38,6 +38,15 @@ struct action {
 };
 
 #define FACET_UNTOUCHED_LEVEL (-2)
+
+/* Facts that must outlive the object that asked for them. Each is written with the Secret's resourceVersion as the precondition, so
+ * that of two that exclude each other (the drop and the way back) one comes first, whoever leads. */
+enum latch {
+	LATCH_APPROVED = 1,
+	LATCH_PUBLISHED_NEW = 2,
+	LATCH_DROPPING = 4,
+	LATCH_ROLLBACK = 8,
+};
 
 struct plan {
 	struct action *actions;

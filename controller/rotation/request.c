@@ -122,6 +122,7 @@ static result parse_spec(const struct json *spec, struct request *r, struct err 
 	r->approval_manual = str_eq(json_get_str(spec, "approval"), "Manual");
 	r->approved_drop = for_this_trigger(approve, r) && str_eq(json_get_str(approve, "phase"), "DroppingOld");
 	r->paused = json_get_bool(spec, "paused", false);
+	r->rollback = r->deleting || for_this_trigger(json_get(spec, "rollback"), r);
 	r->max_workers = clamp(json_int(json_at(spec, "nodes", "maxConcurrentWorkers", NULL), 1), 1, 100);
 	r->restart_workloads = !str_eq(json_str(json_at(spec, "workloads", "restart", NULL)), "None");
 	r->pods_per_second = clamp(json_int(json_at(spec, "workloads", "podsPerSecond", NULL), 10), 1, 100);

@@ -69,10 +69,15 @@ static void summary_conditions(const struct status_input *in, struct json *statu
 
 static void phase_conditions(const struct status_input *in, struct json *status, const char *message)
 {
+	bool back = in->standing == STANDING_ROLLED_BACK || in->world->run.back;
 	for (size_t p = 0; p < PHASE_COUNT; p++) {
 		const struct phase_text *t = phase_text((enum phase)p);
 		if (!t->condition)
 			continue;
+		if (back) {
+			add_condition(in, status, t->condition, false, "RolledBack", "the run goes back, or has gone back");
+			continue;
+		}
 		bool done = in->standing == STANDING_DONE || (in->position && in->position->phase_done[p]);
 		bool now = in->position && in->position->phase == (enum phase)p;
 		add_condition(in, status, t->condition, done, done ? "Proven" : now ? "InProgress" : "NotReached",
@@ -195,7 +200,7 @@ static void blockers(const struct world *w, enum phase now, struct json *status)
 /* The run that made what is: from the history, which is complete by now. */
 static void last_run_part(const struct status_input *in, struct json *status)
 {
-	if (in->standing != STANDING_DONE)
+	if (in->standing != STANDING_DONE && in->standing != STANDING_ROLLED_BACK)
 		return;
 	json_each(h, json_get(status, "history")) {
 		if (!str_eq(json_get_str(h, "trigger"), in->request->trigger))
@@ -271,13 +276,27 @@ static void waiting_message(const struct status_input *in, struct buf *out)
 		buf_addf(out, "; last error: %s", in->apply_error);
 }
 
+/* Said for as long as it is asked for: a person must know that it will not happen. */
+static void refused_rollback(const struct status_input *in, struct json *status)
+{
+	if (in->request->rollback && in->world->run.dropping)
+		add_condition(in, status, "RollbackRefused", true, "DropHasBegun",
+			      "the old authority is being dropped and can't come back: the run goes on to its end. To replace the new one, "
+			      "set a new spec.trigger afterwards");
+}
+
+static const char *phase_name(const struct status_input *in)
+{
+	return in->world->run.back ? PHASE_NAME_ROLLING_BACK : phase_text(in->position->phase)->name;
+}
+
 static void running_part(const struct status_input *in, struct json *status)
 {
 	const struct position *p = in->position;
 	struct buf message cleanup(buf_release) = BUF_INIT, names cleanup(buf_release) = BUF_INIT;
 	char summary[64];
 	waiting_message(in, &message);
-	json_set_str(status, "phase", phase_text(p->phase)->name);
+	json_set_str(status, "phase", phase_name(in));
 	snprintf(summary, sizeof summary, "%zu/%zu %s", p->step, walk_length(),
 		 walk_step(p->step) ? walk_step(p->step)->name : "done");
 	json_set_str(status, "progressSummary", summary);
@@ -285,6 +304,7 @@ static void running_part(const struct status_input *in, struct json *status)
 	set_cut(status, "waitingFor", p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
 	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Working",
 			   buf_str(&message));
+	refused_rollback(in, status);
 	phase_conditions(in, status, buf_str(&message));
 	progress(in->world, p->phase, status);
 	blockers(in->world, p->phase, status);
@@ -297,6 +317,14 @@ static void resting_part(const struct status_input *in, struct json *status)
 		json_set_str(status, "phase", phase_text(PHASE_COMPLETED)->name);
 		buf_addf(&message, "trigger \"%s\" is done: the cluster knows its certificate authority only", in->request->trigger);
 		summary_conditions(in, status, true, false, "Completed", buf_str(&message));
+		phase_conditions(in, status, "");
+		return;
+	}
+	if (in->standing == STANDING_ROLLED_BACK) {
+		json_set_str(status, "phase", PHASE_NAME_ROLLED_BACK);
+		buf_addf(&message, "the run \"%s\" was taken back: the cluster knows the authority that it had before, only. "
+			 "A new spec.trigger asks for another run", in->request->trigger);
+		summary_conditions(in, status, false, true, "RolledBack", buf_str(&message));
 		phase_conditions(in, status, "");
 		return;
 	}
@@ -369,5 +397,8 @@ size_t status_events(const struct json *previous, const struct json *next, struc
 	const struct json *stalled = condition_of(next, "Stalled"), *was = condition_of(previous, "Stalled");
 	if (stalled && !str_eq(json_get_str(stalled, "reason"), json_get_str(was, "reason")))
 		event(ret, max, &n, true, json_str_or(json_get(stalled, "reason"), "Stalled"), message);
+	const struct json *refused = condition_of(next, "RollbackRefused");
+	if (refused && !condition_of(previous, "RollbackRefused"))
+		event(ret, max, &n, true, "RollbackRefused", json_str_or(json_get(refused, "message"), ""));
 	return n;
 }

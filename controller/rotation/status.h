@@ -17,6 +17,7 @@ enum standing {
 	STANDING_RUNS,      /* the walk serves it, or may begin to */
 	STANDING_QUEUED,    /* another run is under way */
 	STANDING_DONE,      /* its trigger is recorded */
+	STANDING_ROLLED_BACK, /* ditto, and its run was taken back */
 	STANDING_INVALID,   /* it can't be served as it stands */
 };
 

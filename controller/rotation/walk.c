@@ -172,8 +172,17 @@ static bool published_new(const struct world *w, struct waits *ret)
 	       waits_for(ret, "Publishing", "kube-root-ca.crt and token Secrets to carry the new authority only");
 }
 
+static bool new_alone_recorded(const struct world *w, struct waits *ret)
+{
+	return w->run.published_new || w->run.back ||
+	       waits_for(ret, "Recording", "it to be recorded that new pods may read the new authority alone");
+}
+
 static bool admin_kubeconfig_stored(const struct world *w, struct waits *ret)
 {
+	if (w->run.back)
+		return w->admin_kubeconfig == SEEN_NO ||
+		       waits_for(ret, "WithdrawingAdminKubeconfig", "the Secret with the administrator's kubeconfig to be withdrawn");
 	return w->admin_kubeconfig == SEEN_YES ||
 	       waits_for(ret, "PublishingAdminKubeconfig", "the administrator's new kubeconfig in its Secret");
 }
@@ -200,8 +209,11 @@ static void name_straggler(const struct straggler *s, struct waits *ret, struct 
 	buf_addf(text, "%s%s (%s)", text->len ? "; " : "", buf_str(&name), s->reason ? s->reason : "not restarted yet");
 }
 
+/* On the way back nobody needs a restart when nobody can have read the other authority alone. */
 static bool workloads_restarted(const struct world *w, struct waits *ret)
 {
+	if (w->run.back && !w->run.published_new)
+		return true;
 	struct buf text cleanup(buf_release) = BUF_INIT;
 	size_t waiting = 0, person = 0, pods = 0;
 	for (size_t i = 0; i < w->n_stragglers; i++) {
@@ -248,10 +260,10 @@ static bool csrs_signed(const struct world *w, struct waits *ret)
 
 static bool approved(const struct world *w, struct waits *ret)
 {
-	if (w->run.approved)
+	if (w->run.dropping || w->run.back)
 		return true;
-	if (w->request && !w->request->approval_manual)
-		return waits_for(ret, "Approving", "the drop to be recorded as approved");
+	if (w->run.approved || (w->request && !w->request->approval_manual))
+		return waits_for(ret, "Approving", "the drop to be recorded as begun");
 	ret->stalled = true;
 	return waits_for(ret, "AwaitingApproval",
 			 "your approval: set spec.approve to {trigger: <this trigger>, phase: DroppingOld}. "
@@ -310,7 +322,7 @@ static void plan_job(const struct world *w, const struct node_state *n, int step
 	struct action *a = plan_add(ret, ACT_NODE, step);
 	a->node = n;
 	walk_levels((size_t)step, n->control_plane, a->levels);
-	a->needs_key = n->control_plane && w->run.has_key &&
+	a->needs_key = n->control_plane && w->run.has_key && !w->run.back &&
 		       facet_reached(a->levels[FACET_SERVER_LEAF], LEAF_BRIDGE) && a->levels[FACET_CLEAN] != CLEAN_YES;
 }
 
@@ -397,8 +409,14 @@ static void plan_publish_new(const struct world *w, int step, struct plan *ret)
 
 static void plan_admin(const struct world *w, int step, struct plan *ret)
 {
-	if (w->admin_kubeconfig == SEEN_NO)
+	if (w->admin_kubeconfig == (w->run.back ? SEEN_YES : SEEN_NO))
 		plan_plain(ACT_ADMIN_KUBECONFIG, step, ret);
+}
+
+static void plan_record_new_alone(const struct world *w UNUSED, int step, struct plan *ret)
+{
+	plan_add(ret, ACT_LATCH, step)->level = LATCH_PUBLISHED_NEW;
+	plan_look_again(ret, LOOK_OFTEN_MS);
 }
 
 /* A look at the pods of the nodes that need one. While rollouts are under way a look is soon out of date again, so then
@@ -483,8 +501,8 @@ static void plan_wait(const struct world *w UNUSED, int step UNUSED, struct plan
 /* Recorded before the drop begins, automatic or not: from then on the walk goes forward whatever happens to the CR. */
 static void plan_approval(const struct world *w, int step, struct plan *ret)
 {
-	if (w->request && !w->request->approval_manual)
-		plan_add(ret, ACT_LATCH, step)->level = 1;
+	if (w->run.approved || (w->request && !w->request->approval_manual))
+		plan_add(ret, ACT_LATCH, step)->level = LATCH_DROPPING;
 	plan_look_again(ret, LOOK_MS);
 }
 
@@ -541,6 +559,8 @@ WALK_STORAGE struct step STEPS[] = {
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_BRIDGE }, { FACET_KUBELET_SERVER, LEAF_BRIDGE }) },
 	{ PHASE_REISSUING_LEAVES, "signer", "the new authority signs",
 	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_CA_KEY, ISSUED_NEW }, { FACET_SIGNER, SIGNER_OWN_NEW }) },
+	{ PHASE_REISSUING_LEAVES, "new-alone", "it is recorded that pods may read the new authority alone from now on",
+	  .holds = new_alone_recorded, .plan = plan_record_new_alone },
 	{ PHASE_REISSUING_LEAVES, "components", "scheduler, controller-manager and admin kubeconfigs are new",
 	  SCOPE_CONTROL_PLANES, PACE_ONE,
 	  FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ROOT, ROOT_OWN_NEW }, { FACET_ADMIN, ISSUED_NEW }) },
@@ -815,22 +835,37 @@ void position_release(struct position *p)
 	waits_release(&p->waits);
 }
 
-static bool must_latch(const struct world *w)
+static bool accepts_more(const struct world *w)
 {
-	if (!w->request || !w->run.exists)
-		return false;
 	for (size_t i = 0; i < w->request->accepted.n; i++)
 		if (!strs_has(&w->run.accepted, w->request->accepted.items[i]))
 			return true;
-	return w->request->approved_drop && !w->run.approved;
+	return false;
+}
+
+/* What the request asks for and the run has not kept yet. */
+static void plan_latches(const struct world *w, int step, struct plan *ret)
+{
+	int bits = 0;
+	if (!w->request || !w->run.exists)
+		return;
+	if (w->request->approved_drop && !w->run.approved)
+		bits |= LATCH_APPROVED;
+	if (w->request->rollback && !w->run.rollback && !w->run.dropping)
+		bits |= LATCH_ROLLBACK;
+	if (bits || accepts_more(w))
+		plan_add(ret, ACT_LATCH, step)->level = bits;
 }
 
 void walk_plan(const struct world *w, const struct position *p, struct plan *ret)
 {
-	if (must_latch(w))
-		plan_add(ret, ACT_LATCH, (int)p->step)->level = w->request->approved_drop;
+	plan_latches(w, (int)p->step, ret);
 	if (p->step >= ARRAY_LEN(STEPS))
 		return;
+	if (ret->n) { /* seen in the world first */
+		plan_look_again(ret, LOOK_SOON_MS);
+		return;
+	}
 	if (p->held) {
 		plan_look_again(ret, LOOK_MS);
 		return;

@@ -48,9 +48,11 @@ void request_release(struct request *r)
 void run_release(struct run *r)
 {
 	str_freep(&r->id);
+	str_freep(&r->leg);
 	str_freep(&r->trigger);
 	str_freep(&r->owner);
 	str_freep(&r->secret);
+	str_freep(&r->version);
 	str_freep(&r->spec);
 	str_freep(&r->old_pem);
 	str_freep(&r->new_pem);

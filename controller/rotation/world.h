@@ -26,6 +26,7 @@ struct request {
 	bool approval_manual;
 	bool approved_drop;                    /* spec.approve for this trigger and DroppingOld */
 	bool paused;
+	bool rollback;                         /* spec.rollback for this trigger, or the object is being deleted */
 	struct strs accepted;                  /* spec.acceptStragglers for this trigger: "Pod/ns/name" */
 	int max_workers;                       /* spec.nodes.maxConcurrentWorkers */
 	bool restart_workloads;                /* spec.workloads.restart == All */
@@ -33,16 +34,25 @@ struct request {
 	bool deleting;
 };
 
-/* The run under way: the authority's Secret with role=next. */
+/* The run under way: the authority's Secret with role=next.
+ *
+ * A rollback is the same walk with O and N exchanged: with `back`, old_pem is the authority that the run made, new_pem the one that
+ * the cluster had before, bridge_pem is Y. Nobody else needs to know. */
 struct run {
 	bool exists;
+	bool back;
 	char *id, *trigger, *owner;  /* owner: the CertificateRotation's name */
+	char *leg;                   /* id, or another text when it goes back: what marks reports and restarts of this direction */
 	char *secret;                /* its name */
+	char *version;               /* the Secret's resourceVersion: the precondition of what is latched */
 	char *spec;                  /* the copy that the run obeys, JSON; NULL: lost */
 	char *old_pem, *new_pem, *bridge_pem; /* public certificates; bridge NULL until made */
 	bool has_key;                /* N's key is in the Secret */
 	bool has_old_probe, has_new_probe;
-	bool approved;               /* latched */
+	bool approved;               /* latched: a person's yes */
+	bool rollback;               /* latched: it goes back as soon as the bridges are there */
+	bool published_new;          /* latched before anybody may read N alone */
+	bool dropping;               /* latched before the drop begins: no way back */
 	struct strs accepted;        /* latched */
 	int64_t started_ms;
 };

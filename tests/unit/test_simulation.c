@@ -1,7 +1,11 @@
 /* LINK: rotation */
 /* Closed-loop simulation: the walk drives a model of a cluster. Every action boundary × {crash, stale read, doubled action, half-done
- * job, a node that joins, a controller-manager that restarts, another leader}; after every single effect every live pair of client
- * and server must be able to talk. Then mutants of the table, each of which must be caught. */
+ * job, a node that joins, a controller-manager that restarts, another leader}, and the same again with the run turned round at every
+ * action boundary; after every single effect every live pair of client and server must be able to talk. Then mutants of the table, each
+ * of which must be caught.
+ *
+ * The model is absolute: O is what the cluster had before, whatever direction the walk takes. Only what is observed and what a job is
+ * asked for is relative, with O and N exchanged on the way back. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -20,6 +24,10 @@
 #define O 1
 #define N 2
 
+/* States that the way forward does not know: the controller-manager's own root file holds O alone; API server leaf O+Y. */
+#define ROOT_OWN_O_ALONE 10
+#define LEAF_O_BRIDGED 11
+
 enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, DISTURBANCES };
 
 struct sim_node {
@@ -28,6 +36,8 @@ struct sim_node {
 	int kubelet_knows;      /* the CAs in its list of acceptable ones, fixed when it started */
 	int root_read;          /* what the running controller-manager has read as its root */
 	int report_step;
+	bool report_back;       /* the report was made on the way back */
+	bool cleaned_back;
 	int64_t manager_started;
 };
 
@@ -35,10 +45,13 @@ struct sim {
 	int64_t clock;
 	size_t n_nodes;
 	struct sim_node nodes[NODES_MAX];
-	bool run, bridge, kubeadm_certs, approved, extension_has_old, admin, closed;
+	bool run, bridge, kubeadm_certs, admin, closed;
+	bool rollback_wanted, back, published_new, dropping;
+	int64_t version;              /* of the run's Secret */
+	int extension;                /* what extension-apiserver-authentication holds */
 	int published, cluster_info;  /* sets of O, N */
 	int pods[PODS];               /* what each has read at its start; user pods, restarted by annotation */
-	bool annotated[PODS];
+	int annotated[PODS];          /* O, N: restarted for that leg */
 	int volume;                   /* what mounted volumes hold: follows `published` when refreshed */
 	size_t leader;
 	int64_t lease_acquired;
@@ -55,7 +68,7 @@ static int trust_set(int level)
 
 static bool accepts_leaf(int trust, int server_leaf)
 {
-	int usable = server_leaf == LEAF_OLD ? O : server_leaf == LEAF_BRIDGE ? O | N : N;
+	int usable = server_leaf == LEAF_OLD ? O : server_leaf == LEAF_NEW ? N : O | N;
 	return (trust & usable) != 0;
 }
 
@@ -125,7 +138,9 @@ static void check(struct sim *s)
 static int root_of(const struct sim_node *n)
 {
 	int root = n->levels[FACET_ROOT];
-	return root == ROOT_KUBEADM_OLD ? trust_set(n->levels[FACET_TRUST]) : root == ROOT_OWN_BOTH ? O | N : N;
+	if (root == ROOT_KUBEADM_OLD)
+		return trust_set(n->levels[FACET_TRUST]);
+	return root == ROOT_OWN_BOTH ? O | N : root == ROOT_OWN_O_ALONE ? O : N;
 }
 
 static void manager_starts(struct sim *s, struct sim_node *n)
@@ -149,10 +164,14 @@ static void life_goes_on(struct sim *s)
 	if (s->lease_acquired < s->nodes[s->leader].manager_started && s->clock % 3 == 0)
 		s->lease_acquired = ++s->clock;
 	leader_publishes(s);
+	int target = s->back ? O : N;
 	for (size_t i = 0; i < PODS; i++)
-		if (s->annotated[i] && !(s->pods[i] & N))
+		if (s->annotated[i] == target && !(s->pods[i] & target))
 			s->pods[i] = s->published;
 	s->volume = s->published;
+	for (size_t i = 0; i < s->n_nodes; i++)
+		if (s->nodes[i].control_plane)
+			s->extension |= trust_set(s->nodes[i].levels[FACET_TRUST]);
 	check(s);
 }
 
@@ -167,10 +186,11 @@ static void add_node(struct sim *s, bool control_plane)
 	if (!control_plane) {
 		for (size_t f = 0; f < FACET_COUNT; f++)
 			n->levels[f] = FACET_ABSENT;
-		n->levels[FACET_TRUST] = only ? TRUST_NEW : begun ? TRUST_BOTH : TRUST_OLD;
+		n->levels[FACET_TRUST] = only ? TRUST_NEW : begun ? TRUST_BOTH : TRUST_OLD; /* kubeadm join writes what cluster-info holds */
 		bool signed_new = s->nodes[0].levels[FACET_SIGNER] >= SIGNER_OWN_NEW;
 		n->levels[FACET_KUBELET] = signed_new ? ISSUED_NEW : ISSUED_OLD;
 		n->levels[FACET_CLEAN] = only ? CLEAN_YES : CLEAN_NO;
+		n->cleaned_back = !begun; /* nothing of the run has been there */
 	}
 	n->levels[FACET_KUBELET_SERVER] = FACET_ABSENT;
 	n->kubelet_knows = trust_set(n->levels[FACET_TRUST]);
@@ -181,7 +201,8 @@ static void sim_init(struct sim *s, size_t control_planes, size_t workers)
 {
 	memset(s, 0, sizeof *s);
 	s->published = s->cluster_info = s->volume = O;
-	s->kubeadm_certs = s->extension_has_old = true;
+	s->kubeadm_certs = true;
+	s->extension = O;
 	for (size_t i = 0; i < control_planes + workers; i++)
 		add_node(s, i < control_planes);
 	for (size_t i = 0; i < PODS; i++)
@@ -196,19 +217,80 @@ static enum seen seen(bool yes)
 	return yes ? SEEN_YES : SEEN_NO;
 }
 
+static int exchanged(int set)
+{
+	return ((set & O) ? N : 0) | ((set & N) ? O : 0);
+}
+
+/* A level as a node program sees it for which N is old and O is new. */
+static int level_on_the_way_back(const struct sim_node *n, enum facet f)
+{
+	int level = n->levels[f];
+	bool only_old = n->levels[FACET_TRUST] == TRUST_OLD;
+	if (level == FACET_ABSENT || level == FACET_UNKNOWN)
+		return level;
+	switch (f) {
+	case FACET_TRUST: return TRUST_NEW - level;
+	case FACET_SIGNER: return level == SIGNER_OWN_OLD ? SIGNER_OWN_NEW : level == SIGNER_OWN_NEW ? SIGNER_OWN_OLD
+				  : level == SIGNER_KUBEADM_OLD && only_old && n->levels[FACET_CA_KEY] == ISSUED_OLD ? SIGNER_KUBEADM_NEW
+														      : SIGNER_KUBEADM_OLD;
+	case FACET_ROOT: return level == ROOT_OWN_BOTH ? ROOT_OWN_BOTH : level == ROOT_OWN_O_ALONE ? ROOT_OWN_NEW
+				: level == ROOT_KUBEADM_OLD && only_old ? ROOT_KUBEADM_NEW : ROOT_KUBEADM_OLD;
+	case FACET_SERVER_LEAF: return level == LEAF_O_BRIDGED ? LEAF_BRIDGE : level == LEAF_OLD && only_old ? LEAF_NEW : LEAF_OLD;
+	case FACET_CLEAN: return n->cleaned_back ? CLEAN_YES : CLEAN_NO;
+	case FACET_KUBELET_SERVER: return level;
+	case FACET_CA_KEY:
+	case FACET_COMPONENTS:
+	case FACET_ADMIN:
+	case FACET_KUBELET:
+	case FACET_KUBELET_CLIENT:
+	case FACET_COUNT: break;
+	}
+	return ISSUED_NEW - level;
+}
+
+static int level_seen(const struct sim_node *n, enum facet f, bool back)
+{
+	return back ? level_on_the_way_back(n, f) : n->levels[f];
+}
+
+/* What the node becomes when a job brings the facet to that level. */
+static void reach(struct sim_node *n, enum facet f, int level, bool back)
+{
+	static const int SIGNERS[] = { SIGNER_KUBEADM_NEW, SIGNER_OWN_NEW, SIGNER_OWN_OLD, SIGNER_KUBEADM_OLD };
+	static const int ROOTS[] = { ROOT_KUBEADM_NEW, ROOT_OWN_BOTH, ROOT_OWN_O_ALONE, ROOT_KUBEADM_OLD };
+	if (!back)
+		n->levels[f] = level;
+	else if (f == FACET_SIGNER)
+		n->levels[f] = SIGNERS[level];
+	else if (f == FACET_ROOT)
+		n->levels[f] = ROOTS[level];
+	else if (f == FACET_TRUST)
+		n->levels[f] = TRUST_NEW - level;
+	else if (f == FACET_SERVER_LEAF)
+		n->levels[f] = level == LEAF_BRIDGE ? LEAF_O_BRIDGED : LEAF_OLD;
+	else if (f == FACET_CLEAN)
+		n->cleaned_back = true;
+	else
+		n->levels[f] = ISSUED_NEW - level;
+}
+
 static void observe_node(const struct sim *s, size_t i, struct world *w)
 {
 	const struct sim_node *n = &s->nodes[i];
 	struct node_state *out = world_add_node(w);
 	int trust = trust_set(n->levels[FACET_TRUST]);
+	if (s->back)
+		trust = exchanged(trust);
 	out->name = str_printf("node-%zu", i);
 	out->hostname = str_dup(out->name);
 	out->control_plane = n->control_plane;
 	out->ready = true;
-	out->reported = n->reported;
+	out->reported = n->reported && n->report_back == s->back;
 	out->report_step = n->report_step;
 	out->report_at_ms = s->clock;
-	memcpy(out->levels, n->levels, sizeof out->levels);
+	for (size_t f = 0; f < FACET_COUNT; f++)
+		out->levels[f] = level_seen(n, (enum facet)f, s->back);
 	out->controller_manager_started_ms = n->manager_started;
 	out->api_accepts_new = out->kubelet_accepts_new = seen(trust & N);
 	out->api_accepts_old = out->kubelet_accepts_old = seen(trust & O);
@@ -216,14 +298,14 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 		out->bridge_pem = str_dup("X");
 		out->probe_pem = str_dup("P");
 	}
-	if (s->volume != N)
+	if (s->volume != (s->back ? O : N))
 		strs_add(&out->mixed, "volume");
 }
 
 static void observe_stragglers(const struct sim *s, struct world *w)
 {
 	for (size_t i = 0; i < PODS; i++) {
-		if (s->pods[i] & N)
+		if (s->pods[i] & (s->back ? O : N))
 			continue;
 		struct straggler *g = world_add_straggler(w);
 		g->kind = str_dup("Deployment");
@@ -232,7 +314,7 @@ static void observe_stragglers(const struct sim *s, struct world *w)
 		g->pods = 1;
 		g->restartable = true;
 		g->system = i == 0;
-		g->restarted = s->annotated[i];
+		g->restarted = s->annotated[i] == (s->back ? O : N);
 	}
 }
 
@@ -246,7 +328,9 @@ static void tally_of(struct tally *t, int published)
 
 static void observe(const struct sim *s, struct world *w, struct request *r)
 {
-	*r = (struct request){ .trigger = (char *)"t", .max_workers = 1, .restart_workloads = true, .pods_per_second = 10 };
+	int published = s->back ? exchanged(s->published) : s->published, info = s->back ? exchanged(s->cluster_info) : s->cluster_info;
+	*r = (struct request){ .trigger = (char *)"t", .max_workers = 1, .restart_workloads = true, .pods_per_second = 10,
+			       .rollback = s->rollback_wanted };
 	memset(w, 0, sizeof *w);
 	w->request = r;
 	w->now_ms = s->clock * 100000;
@@ -254,14 +338,17 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->run.bridge_pem = s->bridge ? str_dup("X") : NULL;
 	w->run.has_old_probe = w->run.has_new_probe = s->bridge;
 	w->run.has_key = true;
-	w->run.approved = s->approved;
+	w->run.back = s->back;
+	w->run.rollback = s->back;
+	w->run.published_new = s->published_new;
+	w->run.dropping = s->dropping;
 	w->nodes_known = w->pods_known = w->csrs_known = true;
 	for (size_t i = 0; i < s->n_nodes; i++)
 		observe_node(s, i, w);
-	tally_of(&w->root_configmaps, s->published);
-	tally_of(&w->token_secrets, s->published);
-	w->cluster_info = s->cluster_info == O ? CLUSTER_INFO_OLD : s->cluster_info == N ? CLUSTER_INFO_NEW : CLUSTER_INFO_BOTH;
-	w->extension_auth_has_old = seen(s->extension_has_old);
+	tally_of(&w->root_configmaps, published);
+	tally_of(&w->token_secrets, published);
+	w->cluster_info = info == O ? CLUSTER_INFO_OLD : info == N ? CLUSTER_INFO_NEW : CLUSTER_INFO_BOTH;
+	w->extension_auth_has_old = seen(s->extension & (s->back ? N : O));
 	w->kubeadm_certs = seen(s->kubeadm_certs);
 	w->admin_kubeconfig = seen(s->admin);
 	w->controller_manager = (struct lease_state){ .known = true, .exists = true, .holder = str_printf("node-%zu_x", s->leader),
@@ -272,13 +359,13 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 /* --- Acting -------------------------------------------------------------------------------------------------------------------- */
 
 /* In the node program's own order; `most` facets at most (a job that dies in the middle). */
-static void run_job(struct sim *s, size_t i, const struct action *a, size_t most)
+static void run_job(struct sim *s, size_t i, const struct action *a, bool back, size_t most)
 {
 	struct sim_node *n = &s->nodes[i];
 	for (size_t f = 0; f < FACET_COUNT && most; f++) {
-		if (a->levels[f] == FACET_UNTOUCHED_LEVEL || facet_reached(n->levels[f], a->levels[f]))
+		if (a->levels[f] == FACET_UNTOUCHED_LEVEL || facet_reached(level_seen(n, (enum facet)f, back), a->levels[f]))
 			continue;
-		n->levels[f] = a->levels[f];
+		reach(n, (enum facet)f, a->levels[f], back);
 		most--;
 		if (f == FACET_ROOT || f == FACET_COMPONENTS)
 			manager_starts(s, n);
@@ -288,6 +375,7 @@ static void run_job(struct sim *s, size_t i, const struct action *a, size_t most
 	}
 	if (most) {
 		n->reported = true;
+		n->report_back = back;
 		n->report_step = a->step;
 	}
 }
@@ -297,21 +385,35 @@ static size_t index_of(const struct node_state *n)
 	return (size_t)strtol(n->name + strlen("node-"), NULL, 10);
 }
 
-static void perform(struct sim *s, const struct action *a, size_t most)
+/* With the Secret's version as the precondition. */
+static void latch(struct sim *s, const struct sim *seen_state, int bits)
 {
+	if (seen_state->version != s->version)
+		return;
+	s->version++;
+	s->published_new = s->published_new || (bits & LATCH_PUBLISHED_NEW);
+	s->dropping = s->dropping || (bits & LATCH_DROPPING);
+	s->back = s->back || (bits & LATCH_ROLLBACK);
+	require(s, !s->back || !s->dropping, "a run that drops goes back", 0, 0);
+}
+
+static void perform(struct sim *s, const struct sim *seen_state, const struct action *a, size_t most)
+{
+	bool back = seen_state->back;
+	int set = trust_set(a->level);
 	switch (a->kind) {
 	case ACT_CREATE_AUTHORITY: s->run = true; break;
 	case ACT_STORE_BRIDGE: s->bridge = true; break;
-	case ACT_LATCH: s->approved = s->approved || a->level; break;
+	case ACT_LATCH: latch(s, seen_state, a->level); break;
 	case ACT_DELETE_KUBEADM_CERTS: s->kubeadm_certs = false; break;
-	case ACT_NODE: run_job(s, index_of(a->node), a, most); break;
+	case ACT_NODE: run_job(s, index_of(a->node), a, back, most); break;
 	case ACT_RELEASE_LEASE: s->lease_acquired = ++s->clock; break;
-	case ACT_PUBLISH: s->published = trust_set(a->level); break;
-	case ACT_CLUSTER_INFO: s->cluster_info = trust_set(a->level); break;
-	case ACT_ADMIN_KUBECONFIG: s->admin = true; break;
-	case ACT_RESTART_WORKLOAD: s->annotated[strtol(a->name, NULL, 10)] = true; break;
+	case ACT_PUBLISH: s->published = back ? exchanged(set) : set; break;
+	case ACT_CLUSTER_INFO: s->cluster_info = back ? exchanged(set) : set; break;
+	case ACT_ADMIN_KUBECONFIG: s->admin = !back; break;
+	case ACT_RESTART_WORKLOAD: s->annotated[strtol(a->name, NULL, 10)] = back ? O : N; break;
 	case ACT_REFRESH_PODS: break;
-	case ACT_PRUNE_EXTENSION_AUTH: s->extension_has_old = false; break;
+	case ACT_PRUNE_EXTENSION_AUTH: s->extension &= back ? O : N; break;
 	case ACT_FINISH: s->closed = true; break;
 	case ACT_COUNT: break;
 	}
@@ -323,6 +425,7 @@ static void perform(struct sim *s, const struct action *a, size_t most)
 struct fault {
 	enum disturbance kind;
 	size_t at;      /* the how-manieth action */
+	size_t rollback_at; /* after so many actions the run is asked back; 0: never */
 };
 
 static void disturb(struct sim *s, enum disturbance kind)
@@ -337,18 +440,22 @@ static void disturb(struct sim *s, enum disturbance kind)
 }
 
 struct outcome {
-	bool converged;
+	bool converged, back;
 	size_t actions;
 	char broken[160];
 };
 
 static bool at_top(const struct sim *s)
 {
+	int target = s->back ? O : N;
 	for (size_t i = 0; i < s->n_nodes; i++)
 		for (size_t f = 0; f < FACET_COUNT; f++)
-			if (!facet_reached(s->nodes[i].levels[f], facet_top((enum facet)f)))
+			if (!facet_reached(level_seen(&s->nodes[i], (enum facet)f, s->back), facet_top((enum facet)f)))
 				return false;
-	return s->closed && s->published == N && s->cluster_info == N && !s->extension_has_old;
+	for (size_t i = 0; i < PODS; i++)
+		if (!(s->pods[i] & target))
+			return false;
+	return s->closed && s->published == target && s->cluster_info == target && s->extension == target && s->admin == !s->back;
 }
 
 static size_t step_once(struct sim *s, const struct sim *seen_state, const struct fault *f, size_t done)
@@ -364,9 +471,9 @@ static size_t step_once(struct sim *s, const struct sim *seen_state, const struc
 	for (size_t i = 0; i < plan.n; i++) {
 		bool hit = done + n == f->at;
 		n++;
-		perform(s, &plan.actions[i], hit && f->kind == HALF_JOB ? 1 : FACET_COUNT + 1);
+		perform(s, seen_state, &plan.actions[i], hit && f->kind == HALF_JOB ? 1 : FACET_COUNT + 1);
 		if (hit && f->kind == TWICE)
-			perform(s, &plan.actions[i], FACET_COUNT + 1);
+			perform(s, seen_state, &plan.actions[i], FACET_COUNT + 1);
 		if (hit)
 			disturb(s, f->kind);
 		if (hit && f->kind == CRASH)
@@ -387,22 +494,45 @@ static struct outcome simulate(size_t control_planes, size_t workers, struct fau
 	for (size_t pass = 0; pass < PASSES_MAX && !s.closed && !s.broken[0]; pass++) {
 		struct sim now = s;
 		bool stale = f.kind == STALE && out.actions <= f.at + 2 && out.actions >= f.at;
+		now.rollback_wanted = s.rollback_wanted = f.rollback_at && out.actions >= f.rollback_at;
 		out.actions += step_once(&s, stale ? &before : &now, &f, out.actions);
 		before = now;
 		life_goes_on(&s);
 	}
 	out.converged = at_top(&s);
+	out.back = s.back;
 	memcpy(out.broken, s.broken, sizeof out.broken);
 	return out;
+}
+
+/* Turned round after every action, undisturbed and with each disturbance soon after. */
+static size_t failures_of_rollbacks(size_t control_planes, size_t workers, size_t *ret_runs, size_t *ret_back, char *first, size_t size)
+{
+	size_t bad = 0;
+	struct outcome calm = simulate(control_planes, workers, (struct fault){ CALM, 0, 0 });
+	for (size_t turn = 1; turn <= calm.actions; turn++)
+		for (int kind = CALM; kind < DISTURBANCES; kind++)
+			for (size_t after = 0; after < (kind == CALM ? 1 : 25); after += 4) {
+				struct fault f = { (enum disturbance)kind, turn + after, turn };
+				struct outcome o = simulate(control_planes, workers, f);
+				(*ret_runs)++;
+				*ret_back += o.back;
+				if (o.converged && !o.broken[0])
+					continue;
+				if (!bad++)
+					snprintf(first, size, "back at %zu, kind %d at %zu: %s", turn, kind, turn + after,
+						 o.broken[0] ? o.broken : "did not converge");
+			}
+	return bad;
 }
 
 static size_t failures_of(size_t control_planes, size_t workers, size_t *ret_runs, char *first, size_t size)
 {
 	size_t bad = 0;
-	struct outcome calm = simulate(control_planes, workers, (struct fault){ CALM, 0 });
+	struct outcome calm = simulate(control_planes, workers, (struct fault){ CALM, 0, 0 });
 	for (int kind = CALM; kind < DISTURBANCES; kind++)
 		for (size_t at = 0; at <= calm.actions && at < 120; at++) {
-			struct outcome o = simulate(control_planes, workers, (struct fault){ (enum disturbance)kind, at });
+			struct outcome o = simulate(control_planes, workers, (struct fault){ (enum disturbance)kind, at, 0 });
 			(*ret_runs)++;
 			if (o.converged && !o.broken[0])
 				continue;
@@ -426,6 +556,22 @@ static void test_every_run_is_safe_and_converges(void **state)
 	}
 	print_message("simulation: %zu runs, all safe, all at the same end\n", runs);
 	assert_true(runs > 1000);
+}
+
+static void test_every_rollback_is_safe_and_converges(void **state)
+{
+	(void)state;
+	static const size_t SHAPES[][2] = { { 1, 0 }, { 1, 1 }, { 2, 1 }, { 3, 1 } };
+	size_t runs = 0, back = 0;
+	for (size_t i = 0; i < ARRAY_LEN(SHAPES); i++) {
+		char first[256] = "";
+		size_t bad = failures_of_rollbacks(SHAPES[i][0], SHAPES[i][1], &runs, &back, first, sizeof first);
+		if (bad)
+			print_error("%zu+%zu nodes: %zu rollbacks failed, the first: %s\n", SHAPES[i][0], SHAPES[i][1], bad, first);
+		assert_int_equal(bad, 0);
+	}
+	print_message("simulation: %zu runs asked back, %zu went back, the others had begun to drop\n", runs, back);
+	assert_true(back > runs / 2 && back < runs);
 }
 
 /* --- Mutants ---------------------------------------------------------------------------------------------------------------------- */
@@ -586,6 +732,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_run_is_safe_and_converges),
+		cmocka_unit_test(test_every_rollback_is_safe_and_converges),
 		cmocka_unit_test(test_mutants_are_caught),
 		cmocka_unit_test(test_unknown_is_never_proof),
 		cmocka_unit_test(test_a_node_down_holds_everything),
