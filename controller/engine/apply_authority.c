@@ -281,6 +281,8 @@ static result close_secret(const struct applier *a, struct err *e)
 	time_format(a->world->now_ms, now);
 	for (size_t i = 0; i < ARRAY_LEN(PASSING); i++)
 		json_set(data, PASSING[i], json_null());
+	if (a->world->run.back)
+		json_set(data, "tls.crt", json_null());
 	json_set_str(json_ensure_object(meta, "labels"), LABEL_ROLE, a->world->run.back ? "rolled-back" : "current");
 	json_set_str(json_ensure_object(meta, "annotations"), ANNOTATION_COMPLETED, now);
 	return patch_run(a, patch, e);

@@ -379,17 +379,24 @@ static void forget_observation(struct report *r)
 		r->levels[f] = FACET_UNKNOWN;
 }
 
+/* The file of containers that have read that authority. */
+static char *readers_of(const struct node *n, const struct cert *ca)
+{
+	char fingerprint[CERT_FINGERPRINT_SIZE];
+	cert_fingerprint(ca, fingerprint);
+	return str_printf("%s/read-%.16s", n->layout.run_dir, fingerprint);
+}
+
 static result observe_pods(struct node *n, struct err *e)
 {
 	char *dir cleanup(str_freep) = str_printf("%s" KUBELET_DIR, n->layout.root);
-	char fingerprint[CERT_FINGERPRINT_SIZE];
 	bool clean = n->no_pods || n->desired->levels[FACET_CLEAN] == CLEAN_YES; /* its memory goes with the run's folder */
 	if (clean || !n->desired->pods || !n->new_ca)
 		return OK;
-	cert_fingerprint(n->new_ca, fingerprint); /* a run that goes back asks who has read the other one */
-	char *memory cleanup(str_freep) = str_printf("%s/read-%.16s", n->layout.run_dir, fingerprint);
+	char *new cleanup(str_freep) = readers_of(n, n->new_ca), *old cleanup(str_freep) = readers_of(n, n->old_ca);
+	const struct podca_memory memory = { .new = new, .old = old };
 	TRY(file_mkdir(n->layout.run_dir, 0700, e));
-	return podca_look(dir, memory, n->old_ca, n->new_ca, n->report, e);
+	return podca_look(dir, &memory, n->old_ca, n->new_ca, n->report, e);
 }
 
 result node_observe(struct node *n, struct err *e)

@@ -19,6 +19,7 @@
 struct mounted {
 	char uid[POD_UID_SIZE];
 	bool has_new, has_old; /* every one holds N; some one holds O */
+	bool all_old, any_new; /* every one holds O; some one holds N */
 	int64_t written_ms;    /* when the last of them got its present content */
 };
 
@@ -27,7 +28,9 @@ struct look {
 	struct mounted *items;
 	size_t n;
 	struct report *report;
-	struct strs remembered, seen;
+	struct strs remembered, seen;         /* containers that have read N: known before, and now */
+	struct strs remembered_old, seen_old; /* that have read O: who asks is a run that goes back, for which O is new */
+	struct strs doubtful_old;             /* that may not have read O, by one of their processes */
 };
 
 /* --- Volumes -------------------------------------------------------------------------------------------------------------- */
@@ -69,7 +72,7 @@ static struct mounted *mounted_of(struct look *l, const char *uid)
 			return &l->items[i];
 	l->items = mem_realloc(l->items, l->n + 1, sizeof *l->items);
 	struct mounted *m = &l->items[l->n++];
-	*m = (struct mounted){ .has_new = true };
+	*m = (struct mounted){ .has_new = true, .all_old = true };
 	str_copy(m->uid, sizeof m->uid, uid);
 	return m;
 }
@@ -92,6 +95,8 @@ static result look_at_file(struct look *l, const char *uid, const char *volume, 
 	int64_t when = written_ms(volume, file);
 	m->has_new = m->has_new && f.new;
 	m->has_old = m->has_old || f.old;
+	m->all_old = m->all_old && f.old;
+	m->any_new = m->any_new || f.new;
 	m->written_ms = when > m->written_ms ? when : m->written_ms;
 	return OK;
 }
@@ -185,6 +190,17 @@ static result look_at_pod(struct look *l, const char *pods, const char *uid, str
 
 /* --- Containers ----------------------------------------------------------------------------------------------------------- */
 
+static bool started_after(const struct mounted *m, int64_t started_ms)
+{
+	return m->written_ms < INT64_MAX - PROCESS_TICK_MS && started_ms > m->written_ms + PROCESS_TICK_MS;
+}
+
+static void add_once(struct strs *list, const char *key)
+{
+	if (!strs_has(list, key))
+		strs_add(list, key);
+}
+
 static void container_seen(void *context, const char *uid, const char *id, int64_t started_ms)
 {
 	struct look *l = context;
@@ -195,24 +211,23 @@ static void container_seen(void *context, const char *uid, const char *id, int64
 	if (!m)
 		return;
 	char *key cleanup(str_freep) = str_printf("%.*s:%.*s", UID_PART, uid, ID_PART, id);
-	bool known = strs_has(&l->remembered, key);
-	bool has_read = known || (m->has_new && m->written_ms < INT64_MAX - PROCESS_TICK_MS && started_ms > m->written_ms + PROCESS_TICK_MS);
-	if (has_read && !strs_has(&l->seen, key))
-		strs_add(&l->seen, key);
+	bool has_read = strs_has(&l->remembered, key) || (m->has_new && started_after(m, started_ms));
+	/* before N is published alone for the first time, nobody who runs beside O alone has read anything else */
+	bool has_read_old = strs_has(&l->remembered_old, key) || (m->all_old && (!m->any_new || started_after(m, started_ms)));
 	/* several processes live in one container; one that started late says nothing about the first */
-	if (!has_read && !strs_has(&l->report->pods_old, key))
-		strs_add(&l->report->pods_old, key);
+	add_once(has_read ? &l->seen : &l->report->pods_old, key);
+	add_once(has_read_old ? &l->seen_old : &l->doubtful_old, key);
 }
 
 /* A container whose first process is old is old, whatever its later processes are. */
-static void drop_contradictions(struct look *l)
+static void drop_contradictions(struct strs *seen, const struct strs *doubtful)
 {
 	struct strs kept = { 0 };
-	for (size_t i = 0; i < l->seen.n; i++)
-		if (!strs_has(&l->report->pods_old, l->seen.items[i]))
-			strs_add(&kept, l->seen.items[i]);
-	strs_release(&l->seen);
-	l->seen = kept;
+	for (size_t i = 0; i < seen->n; i++)
+		if (!strs_has(doubtful, seen->items[i]))
+			strs_add(&kept, seen->items[i]);
+	strs_release(seen);
+	*seen = kept;
 }
 
 static void add_pod_lists(struct look *l)
@@ -258,10 +273,13 @@ static void look_release(struct look *l)
 	free(l->items);
 	strs_release(&l->remembered);
 	strs_release(&l->seen);
+	strs_release(&l->remembered_old);
+	strs_release(&l->seen_old);
+	strs_release(&l->doubtful_old);
 }
 
-result podca_look(const char *kubelet_dir, const char *memory, const struct cert *old_ca, const struct cert *new_ca, struct report *r,
-		  struct err *e)
+result podca_look(const char *kubelet_dir, const struct podca_memory *memory, const struct cert *old_ca, const struct cert *new_ca,
+		  struct report *r, struct err *e)
 {
 	struct look l cleanup(look_release) = { .old_ca = old_ca, .new_ca = new_ca, .report = r };
 	struct strs pods cleanup(strs_release) = { 0 };
@@ -269,9 +287,12 @@ result podca_look(const char *kubelet_dir, const char *memory, const struct cert
 	TRY(file_list(dir, PODS_MAX, &pods, e));
 	for (size_t i = 0; i < pods.n; i++)
 		TRY_CTX(look_at_pod(&l, dir, pods.items[i], e), e, "looking for authorities in Pods' volumes");
-	recall(memory, &l.remembered);
+	recall(memory->new, &l.remembered);
+	recall(memory->old, &l.remembered_old);
 	TRY(process_each_container(container_seen, &l, e));
-	drop_contradictions(&l);
+	drop_contradictions(&l.seen, &r->pods_old);
+	drop_contradictions(&l.seen_old, &l.doubtful_old);
 	add_pod_lists(&l);
-	return remember(memory, &l.seen, e);
+	TRY(remember(memory->old, &l.seen_old, e));
+	return remember(memory->new, &l.seen, e);
 }

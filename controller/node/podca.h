@@ -6,6 +6,8 @@
  * - What can't be read is an error, what is gone is gone: never "no volume".
  * - The kubelet rewrites a whole volume when it refreshes a token, so a container that was seen to have read N is remembered by Pod
  *   uid and container id (a fact that can't change). Losing that memory errs on the safe side.
+ * - Who runs beside volumes that hold O and not N has read O: N is this run's own, and is published alone only later. That is noted
+ *   from the first look on, so that on the way back only those restart who have read N alone.
  */
 #ifndef PODCA_H
 #define PODCA_H
@@ -13,8 +15,13 @@
 #include "contract.h"
 #include "pki.h"
 
-/* Fills r's pods_* fields. kubelet_dir: "/var/lib/kubelet"; memory: the file of remembered containers. */
-result podca_look(const char *kubelet_dir, const char *memory, const struct cert *old_ca, const struct cert *new_ca, struct report *r,
-		  struct err *e) MUST_CHECK;
+/* Files of remembered containers: who has read N, who has read O. A run that goes back gives them the other way round. */
+struct podca_memory {
+	const char *new, *old;
+};
+
+/* Fills r's pods_* fields. kubelet_dir: "/var/lib/kubelet". */
+result podca_look(const char *kubelet_dir, const struct podca_memory *memory, const struct cert *old_ca, const struct cert *new_ca,
+		  struct report *r, struct err *e) MUST_CHECK;
 
 #endif

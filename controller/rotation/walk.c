@@ -890,4 +890,6 @@ void walk_print(struct buf *out)
 				buf_addf(out, "    %-18s %s\n", STEPS[i].name, STEPS[i].title);
 		buf_add_str(out, p + 1 < PHASE_COMPLETED ? "        |\n        v\n" : "        |\n        v\nCompleted\n");
 	}
+	buf_addf(out, "\nFrom any phase before %s, when it is asked for:\n%s\n    the same steps with old and new exchanged, from where it stands\n"
+		 "        |\n        v\n%s\n", phase_text(PHASE_DROPPING_OLD)->name, PHASE_NAME_ROLLING_BACK, PHASE_NAME_ROLLED_BACK);
 }

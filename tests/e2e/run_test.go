@@ -34,6 +34,7 @@ type rotation struct {
 	before, after             map[string]*snapshot.Node
 	invocationsBefore         map[string]string
 	applied, dropped, settled time.Time // dropped: DroppingOld was seen; settled: all was collected
+	turned                    time.Time // when the way back was asked for
 	completed                 time.Time
 	firstVersion              int // of the recorder, that belongs to this run
 	versions                  []story.Version
@@ -152,12 +153,18 @@ func (r *rotation) awaitServed(ctx context.Context, t *testing.T) {
 	}
 }
 
-// begin applies the manifest and starts `kubectl wait`.
-func (r *rotation) begin(ctx context.Context, t *testing.T) {
+// start applies the manifest.
+func (r *rotation) start(ctx context.Context, t *testing.T) {
 	t.Helper()
 	r.applied = time.Now()
 	r.bed.apply(ctx, t, r.manifest)
 	go r.sayPhases(ctx)
+}
+
+// begin applies the manifest and starts `kubectl wait`.
+func (r *rotation) begin(ctx context.Context, t *testing.T) {
+	t.Helper()
+	r.start(ctx, t)
 	r.waited.done = make(chan struct{})
 	go func() {
 		defer close(r.waited.done)
@@ -178,7 +185,7 @@ func (r *rotation) sayPhases(ctx context.Context) {
 		}
 		last, next = v.Status.Phase, at
 		say("%s %s %s", r.trigger, last, v.Status.ProgressSummary)
-		if last == "Completed" {
+		if last == "Completed" || last == "RolledBack" {
 			return
 		}
 	}

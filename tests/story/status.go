@@ -12,7 +12,7 @@ import (
 )
 
 // Phases in the order in which users see them.
-var Phases = []string{"Preparing", "TrustingBoth", "ReissuingLeaves", "PublishingNew", "RestartingWorkloads", "AwaitingApproval", "DroppingOld", "Completed"}
+var Phases = []string{"Preparing", "TrustingBoth", "ReissuingLeaves", "PublishingNew", "RestartingWorkloads", "AwaitingApproval", "DroppingOld", "Completed", "RollingBack", "RolledBack"}
 
 // Progress is how many of a kind are done.
 type Progress struct {

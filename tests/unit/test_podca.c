@@ -22,6 +22,7 @@
 #define KUBELET "/var/lib/kubelet"
 #define PODS KUBELET "/pods/"
 #define MEMORY "/var/lib/certrotation/run-1/read"
+#define MEMORY_OF_OLD "/var/lib/certrotation/run-1/read-old"
 #define UID "1a2b3c4d-0001-4002-8003-a0b0c0d0e0f0"
 #define UID13 "1a2b3c4d-0001"
 #define OTHER_UID "99999999-0001-4002-8003-a0b0c0d0e0f0"
@@ -132,10 +133,12 @@ static struct tree node_tree(void)
 
 static result look(const struct tree *t, struct report *r, struct err *e)
 {
-	char *dir cleanup(str_freep) = tree_path(t, KUBELET), *memory cleanup(str_freep) = tree_path(t, MEMORY);
+	char *dir cleanup(str_freep) = tree_path(t, KUBELET), *new cleanup(str_freep) = tree_path(t, MEMORY),
+	     *old cleanup(str_freep) = tree_path(t, MEMORY_OF_OLD);
+	const struct podca_memory memory = { .new = new, .old = old };
 	report_release(r);
 	*r = (struct report){ 0 };
-	return podca_look(dir, memory, old_ca->cert, new_ca->cert, r, e);
+	return podca_look(dir, &memory, old_ca->cert, new_ca->cert, r, e);
 }
 
 static void assert_list(const struct strs *l, const char *name, const char *expected)
@@ -335,6 +338,54 @@ static void test_remembered_after_a_refresh(void **state)
 	assert_string_equal(none, "");
 }
 
+/* The run goes back: what was old is new, and the memories change places. */
+static void assert_seen_on_the_way_back(const struct tree *t, const char *old)
+{
+	char *dir cleanup(str_freep) = tree_path(t, KUBELET), *of_old cleanup(str_freep) = tree_path(t, MEMORY_OF_OLD),
+	     *of_new cleanup(str_freep) = tree_path(t, MEMORY);
+	const struct podca_memory memory = { .new = of_old, .old = of_new };
+	struct report r cleanup(report_release) = { 0 };
+	struct err e = { 0 };
+	assert_true(podca_look(dir, &memory, new_ca->cert, old_ca->cert, &r, &e).ok);
+	assert_int_equal(r.pods_old.n, *old ? 1 : 0);
+	if (*old)
+		assert_string_equal(r.pods_old.items[0], old);
+}
+
+/* Who ran before the run began has read O, whenever its volume was written; so has who started beside both. */
+static void test_the_way_back_needs_no_restart_of_who_has_read_the_old_one(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = node_tree();
+	char *both cleanup(str_freep) = str_printf("%s%s", old_ca->pem, new_ca->pem);
+	put_volume(&t, ACCESS, "ca.crt", old_ca->pem);
+	container(UID, ID, EARLIER);
+	assert_seen(&t, 1, KEY, UID13, "");
+	put_volume(&t, ACCESS, "ca.crt", both);
+	container(UID, OTHER_ID, LATER);
+	assert_seen(&t, 1, KEY, "", UID13);
+	put_volume(&t, ACCESS, "ca.crt", old_ca->pem);
+	no_containers(NULL);
+	container(UID, ID, EARLIER);
+	container(UID, OTHER_ID, EARLIER);
+	assert_seen_on_the_way_back(&t, "");
+}
+
+static void test_the_way_back_names_who_has_read_the_other_alone(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = node_tree();
+	char *both cleanup(str_freep) = str_printf("%s%s", new_ca->pem, old_ca->pem);
+	put_volume(&t, ACCESS, "ca.crt", new_ca->pem);
+	container(UID, ID, LATER);
+	assert_seen(&t, 1, "", "", "");
+	put_volume(&t, ACCESS, "ca.crt", both);
+	no_containers(NULL);
+	container(UID, ID, EARLIER);
+	assert_seen_on_the_way_back(&t, KEY);
+	assert_seen_on_the_way_back(&t, KEY); /* looking does not make it so */
+}
+
 /* Whatever becomes of the memory: nobody has read N who is not in it whole. */
 static void test_memory_lost_or_broken(void **state)
 {
@@ -451,6 +502,8 @@ int main(void)
 		cmocka_unit_test_setup(test_files_that_are_no_certificates, no_containers),
 		cmocka_unit_test_setup(test_a_late_process_of_an_old_container, no_containers),
 		cmocka_unit_test_setup(test_remembered_after_a_refresh, no_containers),
+		cmocka_unit_test_setup(test_the_way_back_needs_no_restart_of_who_has_read_the_old_one, no_containers),
+		cmocka_unit_test_setup(test_the_way_back_names_who_has_read_the_other_alone, no_containers),
 		cmocka_unit_test_setup(test_memory_lost_or_broken, no_containers),
 		cmocka_unit_test_setup(test_memory_cut_anywhere, no_containers),
 		cmocka_unit_test_setup(test_memory_that_cannot_be_kept, no_containers),

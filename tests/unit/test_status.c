@@ -255,6 +255,64 @@ static void test_texts_keep_the_schema_s_limits(void **state)
 	s.in.detail = text;
 	struct json *invalid cleanup(json_freep) = status_make(&s.in);
 	assert_in_range(strlen(json_get_str(invalid, "waitingFor")), 1, 1024);
+
+static void test_a_rollback_is_for_one_run_and_deleting_asks_for_it(void **state)
+{
+	(void)state;
+	static const struct { const char *text; bool wanted; } cases[] = {
+		{ "{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\",\"rollback\":{\"trigger\":\"q4\"}}}", true },
+		{ "{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\",\"rollback\":{\"trigger\":\"q3\"}}}", false },
+		{ "{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\",\"rollback\":{}}}", false },
+		{ "{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\"}}", false },
+		{ "{\"metadata\":{\"name\":\"c\",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"},\"spec\":{\"trigger\":\"q4\"}}", true },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct json *j cleanup(json_freep) = parse(cases[i].text);
+		struct request r cleanup(request_release) = { 0 };
+		struct err e;
+		assert_true(request_parse(j, &r, &e).ok);
+		assert_int_equal(r.rollback, cases[i].wanted);
+	}
+}
+
+static void test_the_way_back_is_told(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	struct status_event events[4];
+	s.world.run.exists = s.world.run.back = true;
+	s.in.previous = before;
+	struct json *going cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(going, "phase"), "RollingBack");
+	assert_string_equal(condition(going, "Ready", "status"), "False");
+	assert_string_equal(condition(going, "TrustDistributed", "reason"), "RolledBack");
+	assert_int_equal(status_events(before, going, events, 4), 1);
+	assert_string_equal(events[0].reason, "RollingBack");
+	s.in.standing = STANDING_ROLLED_BACK;
+	struct json *gone cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(gone, "phase"), "RolledBack");
+	assert_string_equal(condition(gone, "Ready", "status"), "False");
+	assert_string_equal(condition(gone, "Stalled", "reason"), "RolledBack");
+}
+
+static void test_too_late_a_rollback_is_refused_aloud(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.request.rollback = true;
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	assert_null(condition(before, "RollbackRefused", "status"));
+	s.world.run.exists = s.world.run.dropping = true;
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	struct status_event events[4];
+	assert_string_equal(condition(status, "RollbackRefused", "reason"), "DropHasBegun");
+	assert_int_equal(status_events(before, status, events, 4), 1);
+	assert_string_equal(events[0].reason, "RollbackRefused");
+	assert_true(events[0].warning);
+	assert_int_equal(status_events(status, status, events, 4), 0);
 }
 
 static void test_history_keeps_five(void **state)
@@ -292,6 +350,9 @@ int main(void)
 		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
 		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
 		cmocka_unit_test(test_texts_keep_the_schema_s_limits),
+		cmocka_unit_test(test_a_rollback_is_for_one_run_and_deleting_asks_for_it),
+		cmocka_unit_test(test_the_way_back_is_told),
+		cmocka_unit_test(test_too_late_a_rollback_is_refused_aloud),
 		cmocka_unit_test(test_history_keeps_five),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
