@@ -265,6 +265,8 @@ static bool retire(void *context, const struct json *secret)
 	const char *name = json_str_or(json_at(secret, "metadata", "name", NULL), "");
 	if (str_eq(name, a->world->run.secret))
 		return true;
+	/* its trigger stays on record; the certificate is the old authority's */
+	json_set(json_ensure_object(patch, "data"), "tls.crt", json_null());
 	json_set_str(json_ensure_object(json_ensure_object(patch, "metadata"), "labels"), LABEL_ROLE, "retired");
 	char *path cleanup(str_freep) = secret_path(a, name);
 	return kube_patch(a->kube, path, KUBE_MERGE_PATCH, patch, NULL, &e).ok;

@@ -186,17 +186,29 @@ func (r *rotation) underWayAtChange(s *probe.Session) bool {
 	return false
 }
 
-// absence is the time in which a kubelet does not serve: from its end to a moment after its start.
+// absence is the time in which a kubelet does not serve: from its end until it has served somebody again. A
+// kubelet that has started knows its pods only when it has read them from the API.
 type absence struct {
 	node     string
 	from, to time.Time
 }
 
-// kubeletStart is how long a kubelet takes from its process' start until its server answers, on a busy machine.
-const kubeletStart = 5 * time.Second
+// kubeletStart is how long a kubelet may take from its process' start until it serves, on a busy machine.
+const kubeletStart = 20 * time.Second
 
 func (a absence) overlaps(s *probe.Session) bool {
 	return s.Node == a.node && s.Started.Before(a.to) && s.Started.Add(s.Took).After(a.from)
+}
+
+// servedAgain is when the first session through a node succeeded that began after that time.
+func (r *rotation) servedAgain(node string, after time.Time) time.Time {
+	first := after.Add(kubeletStart)
+	for _, s := range r.sessions.Done() {
+		if ended := s.Started.Add(s.Took); s.Node == node && s.Error == "" && s.Started.After(after) && ended.Before(first) {
+			first = ended
+		}
+	}
+	return first
 }
 
 func (r *rotation) kubeletAbsences() []absence {
@@ -210,7 +222,7 @@ func (r *rotation) kubeletAbsences() []absence {
 		}
 		for i := range list {
 			if e.What == nodes.ProcessStarted && list[i].node == e.Node && list[i].to.Equal(r.settled) && e.At.After(list[i].from) {
-				list[i].to = e.At.Add(kubeletStart)
+				list[i].to = r.servedAgain(e.Node, e.At)
 			}
 		}
 	}
