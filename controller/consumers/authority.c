@@ -63,7 +63,6 @@ static void turn_round(struct observation *o, const struct json *secret)
 static void read_latches(struct run *run, const struct json *secret)
 {
 	run->approved = str_eq(annotation(secret, ANNOTATION_APPROVED), "DroppingOld");
-	run->published_new = annotation(secret, ANNOTATION_PUBLISHED_NEW) != NULL;
 	run->dropping = annotation(secret, ANNOTATION_DROPPING) != NULL;
 	run->rollback = annotation(secret, ANNOTATION_ROLLBACK) != NULL;
 	read_accepted(secret, &run->accepted);

@@ -23,7 +23,6 @@
 #define ANNOTATION_STARTED "certrotation.dev/started-at"
 #define ANNOTATION_COMPLETED "certrotation.dev/completed-at"
 #define ANNOTATION_APPROVED "certrotation.dev/approved"
-#define ANNOTATION_PUBLISHED_NEW "certrotation.dev/new-alone-since"
 #define ANNOTATION_DROPPING "certrotation.dev/dropping-since"
 #define ANNOTATION_ROLLBACK "certrotation.dev/rollback-since"
 #define ANNOTATION_ACCEPTED "certrotation.dev/accepted-stragglers"

@@ -153,7 +153,6 @@ static void latch_accepted(const struct applier *a, struct json *notes)
 result apply_latch(const struct applier *a, const struct action *action, struct err *e)
 {
 	static const struct { int bit; const char *name; } TIMES[] = {
-		{ LATCH_PUBLISHED_NEW, ANNOTATION_PUBLISHED_NEW },
 		{ LATCH_DROPPING, ANNOTATION_DROPPING },
 		{ LATCH_ROLLBACK, ANNOTATION_ROLLBACK },
 	};

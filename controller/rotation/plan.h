@@ -43,9 +43,8 @@ struct action {
  * that of two that exclude each other (the drop and the way back) one comes first, whoever leads. */
 enum latch {
 	LATCH_APPROVED = 1,
-	LATCH_PUBLISHED_NEW = 2,
-	LATCH_DROPPING = 4,
-	LATCH_ROLLBACK = 8,
+	LATCH_DROPPING = 2,
+	LATCH_ROLLBACK = 4,
 };
 
 struct plan {

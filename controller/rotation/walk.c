@@ -172,12 +172,6 @@ static bool published_new(const struct world *w, struct waits *ret)
 	       waits_for(ret, "Publishing", "kube-root-ca.crt and token Secrets to carry the new authority only");
 }
 
-static bool new_alone_recorded(const struct world *w, struct waits *ret)
-{
-	return w->run.published_new || w->run.back ||
-	       waits_for(ret, "Recording", "it to be recorded that new pods may read the new authority alone");
-}
-
 static bool admin_kubeconfig_stored(const struct world *w, struct waits *ret)
 {
 	if (w->run.back)
@@ -209,11 +203,8 @@ static void name_straggler(const struct straggler *s, struct waits *ret, struct 
 	buf_addf(text, "%s%s (%s)", text->len ? "; " : "", buf_str(&name), s->reason ? s->reason : "not restarted yet");
 }
 
-/* On the way back nobody needs a restart when nobody can have read the other authority alone. */
 static bool workloads_restarted(const struct world *w, struct waits *ret)
 {
-	if (w->run.back && !w->run.published_new)
-		return true;
 	struct buf text cleanup(buf_release) = BUF_INIT;
 	size_t waiting = 0, person = 0, pods = 0;
 	for (size_t i = 0; i < w->n_stragglers; i++) {
@@ -413,12 +404,6 @@ static void plan_admin(const struct world *w, int step, struct plan *ret)
 		plan_plain(ACT_ADMIN_KUBECONFIG, step, ret);
 }
 
-static void plan_record_new_alone(const struct world *w UNUSED, int step, struct plan *ret)
-{
-	plan_add(ret, ACT_LATCH, step)->level = LATCH_PUBLISHED_NEW;
-	plan_look_again(ret, LOOK_OFTEN_MS);
-}
-
 /* A look at the pods of the nodes that need one. While rollouts are under way a look is soon out of date again, so then
  * looks are further apart. */
 static void plan_inspect(const struct world *w, int step, struct plan *ret)
@@ -559,8 +544,6 @@ WALK_STORAGE struct step STEPS[] = {
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_BRIDGE }, { FACET_KUBELET_SERVER, LEAF_BRIDGE }) },
 	{ PHASE_REISSUING_LEAVES, "signer", "the new authority signs",
 	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_CA_KEY, ISSUED_NEW }, { FACET_SIGNER, SIGNER_OWN_NEW }) },
-	{ PHASE_REISSUING_LEAVES, "new-alone", "it is recorded that pods may read the new authority alone from now on",
-	  .holds = new_alone_recorded, .plan = plan_record_new_alone },
 	{ PHASE_REISSUING_LEAVES, "components", "scheduler, controller-manager and admin kubeconfigs are new",
 	  SCOPE_CONTROL_PLANES, PACE_ONE,
 	  FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ROOT, ROOT_OWN_NEW }, { FACET_ADMIN, ISSUED_NEW }) },

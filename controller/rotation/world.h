@@ -51,7 +51,6 @@ struct run {
 	bool has_old_probe, has_new_probe;
 	bool approved;               /* latched: a person's yes */
 	bool rollback;               /* latched: it goes back as soon as the bridges are there */
-	bool published_new;          /* latched before anybody may read N alone */
 	bool dropping;               /* latched before the drop begins: no way back */
 	struct strs accepted;        /* latched */
 	int64_t started_ms;

@@ -46,7 +46,7 @@ struct sim {
 	size_t n_nodes;
 	struct sim_node nodes[NODES_MAX];
 	bool run, bridge, kubeadm_certs, admin, closed;
-	bool rollback_wanted, back, published_new, dropping;
+	bool rollback_wanted, back, dropping;
 	int64_t version;              /* of the run's Secret */
 	int extension;                /* what extension-apiserver-authentication holds */
 	int published, cluster_info;  /* sets of O, N */
@@ -340,7 +340,6 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->run.has_key = true;
 	w->run.back = s->back;
 	w->run.rollback = s->back;
-	w->run.published_new = s->published_new;
 	w->run.dropping = s->dropping;
 	w->nodes_known = w->pods_known = w->csrs_known = true;
 	for (size_t i = 0; i < s->n_nodes; i++)
@@ -391,7 +390,6 @@ static void latch(struct sim *s, const struct sim *seen_state, int bits)
 	if (seen_state->version != s->version)
 		return;
 	s->version++;
-	s->published_new = s->published_new || (bits & LATCH_PUBLISHED_NEW);
 	s->dropping = s->dropping || (bits & LATCH_DROPPING);
 	s->back = s->back || (bits & LATCH_ROLLBACK);
 	require(s, !s->back || !s->dropping, "a run that drops goes back", 0, 0);
