@@ -298,7 +298,8 @@ static void log_position(struct pass *p)
 	char *line = str_printf("%s/%s: %s", phase_text(p->position.phase)->name, s ? s->name : "done",
 				buf_str(&p->position.waits.message));
 	if (!str_eq(line, p->g->last_line))
-		log_line(LOG_INFO, "position", "phase", phase_text(p->position.phase)->name, "step", s ? s->name : "done",
+		log_line(LOG_INFO, "position", "phase", p->world.run.back ? PHASE_NAME_ROLLING_BACK : phase_text(p->position.phase)->name,
+			 "step", s ? s->name : "done",
 			 "waitingFor", buf_str(&p->position.waits.message), NULL);
 	str_freep(&p->g->last_line);
 	p->g->last_line = line;

@@ -262,6 +262,8 @@ static void names_text(const struct strs *names, struct buf *out)
 static void waiting_message(const struct status_input *in, struct buf *out)
 {
 	const struct waits *w = &in->position->waits;
+	if (in->world->run.back)
+		buf_add_str(out, "going back (here \"old\" is what the run has made, \"new\" what the cluster had before): ");
 	buf_addf(out, "waiting for %s", buf_str(&w->message));
 	if (w->total)
 		buf_addf(out, " (%zu/%zu)", w->done, w->total);
