@@ -83,6 +83,8 @@ pkg = $(shell pkg-config $(2) $(1))
 # Only cJSON's and the likes' include folders matter here; Debian has them all in /usr/include.
 PKG_CFLAGS := $(call pkg,$(LIBS_tests),--cflags)
 
+# What is made, a line each; the commands themselves with V=1.
+quiet = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2); )
 COMPILE = $(NICE) $(CC) $(DIALECT) $(WARNINGS) $(CPPFLAGS) $(CFLAGS)
 
 # --- Help --------------------------------------------------------------------------------------------------------------
@@ -109,7 +111,7 @@ $(CONTRACT): controller/node/contract.h
 define objects
 build/$(1)/obj/$(2)/%.o: $(2)/%.c Makefile | $$(CONTRACT)
 	@mkdir -p $$(@D)
-	$$(COMPILE) $$(FLAGS_$(1)) $$(INC_$(2)) $$(PKG_CFLAGS) -MMD -MP -c $$< -o $$@
+	$$(call quiet,CC,$$@)$$(COMPILE) $$(FLAGS_$(1)) $$(INC_$(2)) $$(PKG_CFLAGS) -MMD -MP -c $$< -o $$@
 endef
 $(foreach c,release asan tsan,$(foreach d,$(FOLDERS) tests/unit,$(eval $(call objects,$(c),$(d)))))
 
@@ -119,7 +121,7 @@ define library
 build/$(1)/lib$(2).a: $$(call objs,$(1),$$(SRC_$(2)))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcsD $$@ $$^
+	$$(call quiet,AR,$$@)ar rcsD $$@ $$^
 endef
 $(foreach c,release asan tsan,$(foreach l,$(LIBRARIES) support,$(eval $(call library,$(c),$(l)))))
 
@@ -131,13 +133,13 @@ grouped = -Wl,--start-group $(filter %.a,$(1)) -Wl,--end-group
 build/release/certrotation-controller: build/release/obj/controller/main.o \
 		$(call objs,release,$(wildcard controller/node/contract.c)) \
 		$(call archives,release,engine consumers rotation kube core)
-	$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $(filter %.o,$^) $(call grouped,$^) \
+	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $(filter %.o,$^) $(call grouped,$^) \
 		$(call pkg,$(LIBS_controller),--libs) -lpthread
 
 NODE_KUBE := $(wildcard pkg/kube/http.c pkg/kube/client.c pkg/kube/kubeconfig.c)
 build/release/certrotation-node: $(call objs,release,$(wildcard controller/node/main.c) $(SRC_node) \
 		$(wildcard controller/rotation/facet.c) $(NODE_KUBE)) build/release/libcore.a
-	$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ $(call pkg,$(LIBS_node),--libs)
+	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ $(call pkg,$(LIBS_node),--libs)
 
 # For a node whose API server is down: one file that needs nothing of the node's but a kernel. Debian ships libcrypto and
 # libyaml as archives, but cJSON only as a shared library; see controller/node/standalone/launch.c for what that means.
@@ -146,7 +148,7 @@ ALONE := build/release/standalone
 $(ALONE)/certrotation-node: $(call objs,release,$(wildcard controller/node/main.c) $(SRC_alone) \
 		$(wildcard controller/rotation/facet.c pkg/kube/kubeconfig.c)) build/release/libcore.a
 	@mkdir -p $(@D)
-	$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ -Wl,-Bstatic -lcrypto -lyaml -Wl,-Bdynamic -lcjson
+	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ -Wl,-Bstatic -lcrypto -lyaml -Wl,-Bdynamic -lcjson
 	strip $@
 # The loader first, the program last: as launch.c expects them.
 $(ALONE)/parts.S: $(ALONE)/certrotation-node
@@ -158,7 +160,7 @@ $(ALONE)/parts.S: $(ALONE)/certrotation-node
 	echo ".section .data.rel.ro,\"aw\""; echo ".balign 8"; echo ".global parts"; echo "parts:"; \
 	for n in $$(seq $$i); do echo ".quad start_$$n, end_$$n"; done; echo ".quad 0, 0"; } >$@
 build/release/certrotation-node-static: build/release/obj/controller/node/standalone/launch.o $(ALONE)/parts.S
-	$(NICE) $(CC) $(FLAGS_release) -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -o $@ $^
+	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -o $@ $^
 	@$@ --version >/dev/null
 
 include pkg/kube/rules.mk
@@ -171,7 +173,7 @@ linked = $(filter $(LIBRARIES),$(shell sed -n 's|^/\* LINK:\(.*\)\*/.*|\1|p' tes
 define unit_test
 build/$(1)/tests/$(2): build/$(1)/obj/tests/unit/$(2).o $(call archives,$(1),support $(filter-out core,$(call linked,$(2))) core)
 	@mkdir -p $$(@D)
-	$$(NICE) $$(CC) $$(FLAGS_$(1)) -o $$@ $$(filter %.o,$$^) $$(call grouped,$$^) -Wl,--as-needed \
+	$$(call quiet,LINK,$$@)$$(NICE) $$(CC) $$(FLAGS_$(1)) -o $$@ $$(filter %.o,$$^) $$(call grouped,$$^) -Wl,--as-needed \
 		$$(call pkg,$$(LIBS_tests),--libs) -lpthread
 endef
 $(foreach t,$(TESTS),$(eval $(call unit_test,asan,$(t)))$(eval $(call unit_test,tsan,$(t))))
@@ -194,7 +196,7 @@ FLAGS_check_tests := -O2 -Werror -D_FORTIFY_SOURCE=2 -Wno-null-dereference
 define strict
 build/check/obj/$(1)/%.o: $(1)/%.c Makefile | $$(CONTRACT)
 	@mkdir -p $$(@D)
-	$$(COMPILE) $(2) $$(INC_$(1)) $$(PKG_CFLAGS) -MMD -MP -c $$< -o $$@
+	$$(call quiet,CC,$$@)$$(COMPILE) $(2) $$(INC_$(1)) $$(PKG_CFLAGS) -MMD -MP -c $$< -o $$@
 endef
 $(foreach d,$(FOLDERS),$(eval $(call strict,$(d),$(FLAGS_check))))
 $(eval $(call strict,tests/unit,$(FLAGS_check_tests)))
@@ -205,7 +207,7 @@ folder_of = $(patsubst %/,%,$(dir $(1)))
 define header_alone
 build/check/headers/$(1).ok: $(1) $(HEADERS) | $$(CONTRACT)
 	@mkdir -p $$(@D)
-	$$(COMPILE) -Werror -Wno-unused-macros $$(INC_$(call folder_of,$(1))) -fsyntax-only -include $(1) -x c /dev/null
+	$$(call quiet,CC,$$@)$$(COMPILE) -Werror -Wno-unused-macros $$(INC_$(call folder_of,$(1))) -fsyntax-only -include $(1) -x c /dev/null
 	@touch $$@
 endef
 $(foreach h,$(HEADERS),$(eval $(call header_alone,$(h))))
@@ -217,7 +219,7 @@ check-layers:
 define tidy
 build/check/tidy/$(1)/%.ok: $(1)/%.c build/check/obj/$(1)/%.o .clang-tidy
 	@mkdir -p $$(@D)
-	$$(NICE) clang-tidy --quiet --warnings-as-errors='*' $$< -- $$(DIALECT) $$(INC_$(1)) $$(PKG_CFLAGS) 2>$$@.log || \
+	$$(call quiet,TIDY,$$<)$$(NICE) clang-tidy --quiet --warnings-as-errors='*' $$< -- $$(DIALECT) $$(INC_$(1)) $$(PKG_CFLAGS) 2>$$@.log || \
 		{ cat $$@.log; exit 1; }
 	@touch $$@
 endef
@@ -228,7 +230,7 @@ check-tidy: $(patsubst %.c,build/check/tidy/%.ok,$(SRC_ALL))
 define cppcheck
 build/check/cppcheck/$(1)/%.ok: $(1)/%.c build/check/obj/$(1)/%.o
 	@mkdir -p $$(@D)
-	$$(NICE) cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
+	$$(call quiet,CHECK,$$<)$$(NICE) cppcheck --quiet --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
 		--suppress=missingIncludeSystem --suppress=varFuncNullUB -D_POSIX_C_SOURCE=200809L \
 		$$(subst -iquote ,-I,$$(INC_$(1))) $$<
 	@touch $$@
