@@ -87,7 +87,7 @@ static void try_to_lead(struct lease *l, const struct json *object)
 {
 	const char *holder = holder_of(object);
 	bool anothers = *holder && !str_eq(holder, US);
-	int64_t ms = duration_ms(json_get(object, "spec"));
+	int64_t ms = duration_ms(l, json_get(object, "spec"));
 	struct err e = { 0 };
 	MUST(ms >= 1000 && ms <= 600000);
 	MUST(look_and_take(l, &e).ok);
@@ -95,12 +95,12 @@ static void try_to_lead(struct lease *l, const struct json *object)
 	if (anothers)
 		return;
 	MUST(!was_created);
-	check_written(object, US, DURATION_S);
+	check_written(object, US, usual.duration_s);
 	in_api = written;
 	struct json *ours cleanup(json_freep) = json_copy(written);
 	in_api = ours;
 	MUST(acquire_or_renew(l, &e).ok && lease_held(l));
-	check_written(ours, US, DURATION_S);
+	check_written(ours, US, usual.duration_s);
 	MUST(give_back_once(l, &e).ok);
 	check_written(ours, "", 1);
 }
@@ -109,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static char us[] = US, name[] = "certrotation", path[] = "/p";
 	struct json *object cleanup(json_freep) = NULL;
-	struct lease l = { .identity = us, .name = name, .folder = path, .path = path, .changed = changed };
+	struct lease l = { .times = usual, .identity = us, .name = name, .folder = path, .path = path, .changed = changed };
 	struct err e = { 0 };
 	if (!json_parse((const char *)data, size, &object, &e).ok || !json_is_object(object))
 		return 0;

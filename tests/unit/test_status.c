@@ -255,6 +255,7 @@ static void test_texts_keep_the_schema_s_limits(void **state)
 	s.in.detail = text;
 	struct json *invalid cleanup(json_freep) = status_make(&s.in);
 	assert_in_range(strlen(json_get_str(invalid, "waitingFor")), 1, 1024);
+}
 
 static void test_a_rollback_is_for_one_run_and_deleting_asks_for_it(void **state)
 {
@@ -283,6 +284,8 @@ static void test_the_way_back_is_told(void **state)
 	struct json *before cleanup(json_freep) = status_make(&s.in);
 	struct status_event events[4];
 	s.world.run.exists = s.world.run.back = true;
+	s.world.run.trigger = str_dup("q4");
+	s.world.run.id = str_dup("r");
 	s.in.previous = before;
 	struct json *going cleanup(json_freep) = status_make(&s.in);
 	assert_string_equal(json_get_str(going, "phase"), "RollingBack");
@@ -306,6 +309,8 @@ static void test_too_late_a_rollback_is_refused_aloud(void **state)
 	struct json *before cleanup(json_freep) = status_make(&s.in);
 	assert_null(condition(before, "RollbackRefused", "status"));
 	s.world.run.exists = s.world.run.dropping = true;
+	s.world.run.trigger = str_dup("q4");
+	s.world.run.id = str_dup("r");
 	struct json *status cleanup(json_freep) = status_make(&s.in);
 	struct status_event events[4];
 	assert_string_equal(condition(status, "RollbackRefused", "reason"), "DropHasBegun");
