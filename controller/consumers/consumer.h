@@ -86,7 +86,7 @@ extern const size_t N_CONSUMERS;
 
 extern const struct consumer consumer_authority, consumer_nodes, consumer_root_configmaps, consumer_token_secrets,
 	consumer_cluster_info, consumer_pods, consumer_leases, consumer_extension_auth, consumer_kubeadm_certs,
-	consumer_admin_kubeconfig, consumer_csrs, consumer_servers;
+	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers;
 
 /* --- Shared by consumers and engine ------------------------------------------------------------------------------- */
 

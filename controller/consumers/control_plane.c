@@ -61,6 +61,17 @@ static result kubeadm_certs_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
+/* Asked before a run only: who takes it away in the middle of one does not stop it. */
+static result kubeadm_config_observe(struct observation *o, struct err *e)
+{
+	struct json *map cleanup(json_freep) = NULL;
+	if (o->world->run.exists)
+		return OK;
+	TRY(get_or_absent(o, "/api/v1/namespaces/kube-system/configmaps/kubeadm-config", &map, e));
+	o->world->kubeadm_config = map ? SEEN_YES : SEEN_NO;
+	return OK;
+}
+
 static result admin_kubeconfig_observe(struct observation *o, struct err *e)
 {
 	char *path cleanup(str_freep) =
@@ -75,4 +86,5 @@ static result admin_kubeconfig_observe(struct observation *o, struct err *e)
 const struct consumer consumer_leases = { "Leases", true, leases_observe };
 const struct consumer consumer_extension_auth = { "extension-apiserver-authentication", true, extension_auth_observe };
 const struct consumer consumer_kubeadm_certs = { "kubeadm-certs", true, kubeadm_certs_observe };
+const struct consumer consumer_kubeadm_config = { "kubeadm-config", false, kubeadm_config_observe };
 const struct consumer consumer_admin_kubeconfig = { "admin kubeconfig", true, admin_kubeconfig_observe };

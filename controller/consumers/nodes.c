@@ -35,6 +35,8 @@ static bool each_node(void *context, const struct json *node)
 	n->hostname = hostname ? str_dup(hostname) : NULL;
 	n->control_plane = label(node, "node-role.kubernetes.io/control-plane") != NULL;
 	n->ready = node_ready(node);
+	const char *kubelet = json_str(json_at(node, "status", "nodeInfo", "kubeletVersion", NULL));
+	n->versions[COMPONENT_KUBELET] = kubelet ? str_dup(kubelet) : NULL;
 	return true;
 }
 
@@ -45,6 +47,41 @@ static void drop_nodes(void *context)
 	world_release(&empty);
 	o->world->nodes = NULL;
 	o->world->n_nodes = 0;
+}
+
+/* --- What runs on control planes --------------------------------------------------------------------------------------- */
+
+/* The tag of "registry/path:tag@sha256:…"; NULL when there is none. Caller frees. */
+static char *image_tag(const char *image)
+{
+	const char *slash = image ? strrchr(image, '/') : NULL, *name = slash ? slash + 1 : image;
+	const char *colon = name ? strchr(name, ':') : NULL, *at = name ? strchr(name, '@') : NULL;
+	if (!colon || (at && at < colon))
+		return NULL;
+	return str_ndup(colon + 1, strcspn(colon + 1, "@"));
+}
+
+static bool each_component(void *context, const struct json *pod)
+{
+	struct observation *o = context;
+	struct node_state *n = world_node(o->world, json_str_or(json_at(pod, "spec", "nodeName", NULL), ""));
+	const char *image = json_get_str(json_first(json_at(pod, "spec", "containers", NULL)), "image");
+	if (!n || !annotation(pod, "kubernetes.io/config.mirror"))
+		return true;
+	for (size_t c = 0; c < COMPONENT_KUBELET; c++) {
+		if (!str_eq(label(pod, "component"), component_name((enum component)c)))
+			continue;
+		str_freep(&n->versions[c]);
+		n->versions[c] = image_tag(image);
+	}
+	return true;
+}
+
+/* kubeadm's labels; what has lost them is unknown. */
+static result read_components(struct observation *o, struct err *e)
+{
+	const struct kube_list q = { .path = "/api/v1/namespaces/kube-system/pods", .label_selector = "tier=control-plane", .page = 200 };
+	return kube_list_each(o->kube, &q, each_component, NULL, o, NULL, e);
 }
 
 /* --- Jobs ------------------------------------------------------------------------------------------------------------ */
@@ -91,6 +128,20 @@ static void take_levels(struct node_state *n, const struct report *r, int64_t no
 	n->probe_pem = r->probe_pem && now_ms < r->at_ms + PROBE_USE_MS ? str_dup(r->probe_pem) : NULL;
 	n->ca_pem = r->ca_pem ? str_dup(r->ca_pem) : NULL;
 	n->pods_unseen = r->pods_cut;
+	n->manifests = r->error ? SEEN_UNKNOWN : r->control_plane ? SEEN_YES : SEEN_NO;
+}
+
+/* The report was made (node's clock) after its Pod was (the API server's clock, whole seconds), and before the kubelet wrote the Pod's
+ * last status (ditto). So far each of the two bounds proves something, however long either took. */
+static void compare_clocks(struct node_state *n, const struct json *pod, const struct report *r)
+{
+	int64_t written = 0;
+	json_each(f, json_at(pod, "metadata", "managedFields", NULL))
+		if (str_eq(json_get_str(f, "manager"), "kubelet") && str_eq(json_get_str(f, "subresource"), "status"))
+			written = time_of(json_get(f, "time"));
+	n->clock_known = written && n->job_asked_ms && r->at_ms;
+	n->clock_least_ms = r->at_ms - written - 999;
+	n->clock_most_ms = r->at_ms - n->job_asked_ms;
 }
 
 /* A report counts for this run only: levels are relative to its O and N. */
@@ -105,6 +156,7 @@ static void job_finished(struct observation *o, struct node_state *n, struct nod
 		return;
 	bool failed = !str_eq(json_str(json_at(pod, "status", "phase", NULL)), "Succeeded");
 	n->job_ended_ms = time_of(json_get(end, "finishedAt"));
+	n->job_asked_ms = time_of(json_at(pod, "metadata", "creationTimestamp", NULL));
 	slot->failures = n->job_failures = failed ? number_of(pod, ANNOTATION_FAILURES) + 1 : 0;
 	if (!message || !report_from_json(message, strlen(message), &r, &e).ok) {
 		const char *why = json_get_str(end, "reason");
@@ -113,12 +165,13 @@ static void job_finished(struct observation *o, struct node_state *n, struct nod
 	}
 	if (r.error)
 		set_problem(n, "the node program", r.error);
+	compare_clocks(n, pod, &r);
 	const struct step *step = walk_step(walk_find(json_str_or(json_at(pod, "metadata", "annotations", ANNOTATION_STEP, NULL), "")));
 	if (!str_eq(run, o->world->run.exists ? o->world->run.leg : "inventory")) {
 		report_release(&r);
 		return;
 	}
-	n->reported = true;
+	n->reported = !r.error || o->world->run.exists; /* an inventory is whole, or none */
 	n->report_step = step ? (int)(walk_find(step->name)) : -1;
 	take_levels(n, &r, o->world->now_ms);
 	slot->report = r;
@@ -160,7 +213,7 @@ static void one_job(struct jobs *j, size_t i, const struct json *pod)
 		return;
 	}
 	n->job_running = true;
-	n->job_started_ms = time_of(json_at(pod, "metadata", "creationTimestamp", NULL));
+	n->job_asked_ms = time_of(json_at(pod, "metadata", "creationTimestamp", NULL));
 	job_waiting(n, pod);
 }
 
@@ -190,28 +243,13 @@ static result read_jobs(struct observation *o, struct err *e)
 	return r;
 }
 
-/* Nodes that disagree on the CA in force can't be rotated together. */
-static void compare_authorities(struct world *w)
-{
-	const struct node_state *first = NULL;
-	for (size_t i = 0; i < w->n_nodes; i++) {
-		const struct node_state *n = &w->nodes[i];
-		if (!n->ca_pem)
-			continue;
-		first = first ? first : n;
-		if (!str_eq(first->ca_pem, n->ca_pem) && !w->refusal)
-			w->refusal = str_printf("nodes %s and %s have different certificate authorities in ca.crt", first->name,
-						n->name);
-	}
-}
-
 static result nodes_observe(struct observation *o, struct err *e)
 {
 	const struct kube_list q = { .path = "/api/v1/nodes", .page = NODE_PAGE };
 	TRY(kube_list_each(o->kube, &q, each_node, drop_nodes, o, NULL, e));
 	o->reports = mem_alloc((o->world->n_nodes + 1) * sizeof *o->reports);
+	TRY(read_components(o, e));
 	TRY(read_jobs(o, e));
-	compare_authorities(o->world);
 	o->world->nodes_known = true;
 	return OK;
 }

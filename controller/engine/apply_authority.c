@@ -24,7 +24,7 @@ static void set_data(struct json *data, const char *name, const char *text)
 
 /* --- Making ------------------------------------------------------------------------------------------------------------- */
 
-/* O: what the control planes have in force. compare_authorities has refused nodes that disagree. */
+/* O: what the control planes have in force. preflight.c has refused nodes that disagree. */
 static const char *old_authority(const struct world *w)
 {
 	for (size_t i = 0; i < w->n_nodes; i++)
@@ -289,16 +289,22 @@ static result close_secret(const struct applier *a, struct err *e)
 	return patch_run(a, patch, e);
 }
 
+result apply_clear_jobs(const struct applier *a, struct err *e)
+{
+	char *pods cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods", a->settings->node_namespace);
+	const struct kube_list jobs = { .path = pods, .label_selector = LABEL_JOB "=true", .metadata_only = true };
+	struct applier borrowed = *a;
+	return kube_list_each(a->kube, &jobs, delete_pod, NULL, &borrowed, NULL, e);
+}
+
 /* The Secret's role is the last write: until then the walk comes back here. */
 result apply_finish(const struct applier *a, struct err *e)
 {
-	char *pods cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods", a->settings->node_namespace);
 	char *secrets cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/secrets", a->settings->node_namespace);
-	const struct kube_list jobs = { .path = pods, .label_selector = LABEL_JOB "=true", .metadata_only = true };
 	const struct kube_list current = { .path = secrets, .metadata_only = true,
 					   .label_selector = LABEL_AUTHORITY "=" AUTHORITY_KUBERNETES "," LABEL_ROLE "=current" };
 	struct applier borrowed = *a;
-	TRY(kube_list_each(a->kube, &jobs, delete_pod, NULL, &borrowed, NULL, e));
+	TRY(apply_clear_jobs(a, e));
 	if (!a->world->run.back)
 		TRY(kube_list_each(a->kube, &current, retire, NULL, &borrowed, NULL, e));
 	return close_secret(a, e);

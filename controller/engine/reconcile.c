@@ -205,6 +205,17 @@ static bool act(struct pass *p)
 	return acted;
 }
 
+/* Nothing is asked for: what a refused request has left goes, so that no later one takes it for its own inventory. */
+static void clear_jobs(struct pass *p)
+{
+	const struct applier a = { p->g->kube, &p->g->settings, &p->world, NULL };
+	struct err e = { 0 };
+	if (p->world.run.exists || !p->g->hooks.may_act(p->g->hooks.context))
+		return;
+	if (!apply_clear_jobs(&a, &e).ok)
+		note_error(p, "taking node Pods away", &e);
+}
+
 /* --- Report ------------------------------------------------------------------------------------------------------------------ */
 
 static struct json *closed_run(const struct pass *p, size_t i)
@@ -369,6 +380,7 @@ static result run_pass(struct pass *p, int64_t *ret_again_ms, struct err *e)
 		acted = act(p);
 	} else {
 		keep_finalizers(p);
+		clear_jobs(p);
 	}
 	report_all(p);
 	show(p);

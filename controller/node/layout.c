@@ -50,11 +50,21 @@ static void manifest_release(struct manifest *m)
 	buf_release(&m->text);
 }
 
-static result manifest_read(const char *path, struct manifest *ret, struct err *e)
+/* The error as a blocker. */
+static result blocked(struct report *r, const char *path, struct err *e)
+{
+	if (e->kind == ERR_NOT_FOUND)
+		report_add_blocker(r, "NotKubeadm", path, "it is not there, and only nodes that kubeadm has made can be rotated: put it back");
+	else
+		report_add_blocker(r, "UnreadableFile", path, "%s: put it in order", e->message);
+	return err_wrap(e, "%s", path);
+}
+
+static result manifest_read(const char *path, struct manifest *ret, struct report *r, struct err *e)
 {
 	ret->path = path;
-	TRY(file_read(path, MANIFEST_MAX, &ret->text, e));
-	TRY_CTX(yaml_parse(buf_str(&ret->text), ret->text.len, &ret->yaml, e), e, "%s", path);
+	if (!file_read(path, MANIFEST_MAX, &ret->text, e).ok || !yaml_parse(buf_str(&ret->text), ret->text.len, &ret->yaml, e).ok)
+		return blocked(r, path, e);
 	return OK;
 }
 
@@ -115,7 +125,8 @@ static char *needed_path(const struct manifest *m, const char *name, struct repo
 		report_add_blocker(r, "UnsupportedFlag", m->path, "--%s has its value in an item of its own: write --%s=value", name,
 				   name);
 	else if (!is_under(value, KUBERNETES_DIR))
-		report_add_blocker(r, "UnsupportedPath", m->path, "--%s points to %s, outside of %s", name, value, KUBERNETES_DIR);
+		report_add_blocker(r, "UnsupportedPath", m->path, "--%s points to %s: move the file under %s and name it there", name, value,
+				   KUBERNETES_DIR);
 	return value;
 }
 
@@ -237,7 +248,7 @@ static void check_user(const struct manifest *m, struct report *r)
 {
 	const char *user = yaml_str(yaml_at(yaml_root(m->yaml), "spec", "securityContext", "runAsUser", NULL));
 	if (user && !str_eq(user, "0"))
-		report_add_blocker(r, "UnsupportedUser", m->path, "it runs as user %s; only root is supported yet", user);
+		report_add_blocker(r, "UnsupportedUser", m->path, "it runs as user %s, who could not read files of ours: let it run as root for the run", user);
 }
 
 static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
@@ -247,7 +258,7 @@ static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
 						  { "kubelet-certificate-authority", NULL } };
 	char *path cleanup(str_freep) = str_printf("%s/kube-apiserver.yaml", l->manifests);
 	struct manifest m cleanup(manifest_release) = { 0 };
-	TRY(manifest_read(path, &m, e));
+	TRY(manifest_read(path, &m, r, e));
 	l->ca_crt = rooted(l->root, needed_path(&m, "client-ca-file", r));
 	l->apiserver_crt = rooted(l->root, needed_path(&m, "tls-cert-file", r));
 	l->apiserver_key = rooted(l->root, needed_path(&m, "tls-private-key-file", r));
@@ -257,8 +268,8 @@ static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
 	l->api_port = port_or(&m, "secure-port", 6443, r);
 	char *kubelet_ca cleanup(str_freep) = flag_value(&m, "kubelet-certificate-authority");
 	if (kubelet_ca)
-		report_add_blocker(r, "UnsupportedFlag", path, "--kubelet-certificate-authority is set, which is read at start only: "
-				   "rotating it is not supported yet");
+		report_add_blocker(r, "UnsupportedFlag", path, "--kubelet-certificate-authority is set, which is read at start only: take it "
+				   "away for the run");
 	check_user(&m, r);
 	collect_others(l, &m, HANDLED, ARRAY_LEN(HANDLED));
 	return OK;
@@ -283,8 +294,8 @@ static void check_manager_flags(const struct layout *l, const char *path, struct
 	};
 	for (size_t i = 0; i < ARRAY_LEN(flags); i++)
 		if (flags[i].is && !str_eq(flags[i].is, flags[i].kubeadm) && !str_eq(flags[i].is, flags[i].own))
-			report_add_blocker(r, "UnsupportedPath", path, "--%s is %s: only %s is supported", flags[i].flag, flags[i].is,
-					   flags[i].kubeadm);
+			report_add_blocker(r, "UnsupportedPath", path, "--%s is %s, and nobody would change that file: set it to %s", flags[i].flag,
+					   flags[i].is, flags[i].kubeadm);
 }
 
 static result learn_manager(struct layout *l, struct report *r, struct err *e)
@@ -292,7 +303,7 @@ static result learn_manager(struct layout *l, struct report *r, struct err *e)
 	struct manifest m cleanup(manifest_release) = { 0 };
 	l->manager_manifest = str_printf("%s%s", l->root, MANAGER);
 	l->manager_aside = str_printf("%s%s", l->root, ASIDE);
-	TRY(manifest_read(l->manager_manifest, &m, e));
+	TRY(manifest_read(l->manager_manifest, &m, r, e));
 	l->flag_signing_cert = needed_path(&m, "cluster-signing-cert-file", r);
 	l->flag_signing_key = needed_path(&m, "cluster-signing-key-file", r);
 	l->flag_root_ca = needed_path(&m, "root-ca-file", r);
@@ -312,7 +323,7 @@ static result learn_scheduler(struct layout *l, struct report *r, struct err *e)
 {
 	char *path cleanup(str_freep) = str_printf("%s/kube-scheduler.yaml", l->manifests);
 	struct manifest m cleanup(manifest_release) = { 0 };
-	TRY(manifest_read(path, &m, e));
+	TRY(manifest_read(path, &m, r, e));
 	l->scheduler_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
 	l->scheduler_port = port_or(&m, "secure-port", 10259, r);
 	const struct handled handled[] = { { "kubeconfig", NULL }, { "client-ca-file", l->ca_crt },
@@ -324,13 +335,13 @@ static result learn_scheduler(struct layout *l, struct report *r, struct err *e)
 }
 
 /* An etcd that uses the cluster's authority would lose its clients. */
-static result learn_etcd(struct layout *l, struct err *e)
+static result learn_etcd(struct layout *l, struct report *r, struct err *e)
 {
 	char *path cleanup(str_freep) = str_printf("%s/etcd.yaml", l->manifests);
 	struct manifest m cleanup(manifest_release) = { 0 };
 	if (!file_exists(path))
 		return OK;
-	TRY(manifest_read(path, &m, e));
+	TRY(manifest_read(path, &m, r, e));
 	collect_others(l, &m, NULL, 0);
 	return OK;
 }
@@ -346,14 +357,14 @@ static char *kubelet_path(const struct layout *l, const struct process_seen *kub
 static void learn_kubelet_ca(struct layout *l, const char *config, const char *ca, struct report *r)
 {
 	if (!ca || !is_under(ca, KUBERNETES_DIR)) {
-		report_add_blocker(r, "UnsupportedPath", config, "authentication.x509.clientCAFile is %s: it must be under %s",
+		report_add_blocker(r, "UnsupportedPath", config, "authentication.x509.clientCAFile is %s: set it to a file under %s",
 				   ca ? ca : "absent", KUBERNETES_DIR);
 		return;
 	}
 	char *full = str_printf("%s%s", l->root, ca);
 	if (l->ca_crt && !str_eq(l->ca_crt, full))
-		report_add_blocker(r, "UnsupportedPath", config, "clientCAFile is %s, but the API server's --client-ca-file is %s", full,
-				   l->ca_crt);
+		report_add_blocker(r, "UnsupportedPath", config, "clientCAFile is %s, but the API server's --client-ca-file is %s: name the "
+				   "same file in both", full, l->ca_crt);
 	if (l->ca_crt)
 		str_freep(&full);
 	else
@@ -366,7 +377,7 @@ static void check_manifests(const char *config, const char *path, struct report 
 	static const char ours[] = KUBERNETES_DIR "/manifests";
 	bool same = !path || !*path || (str_starts(path, ours) && !path[strlen(ours) + strspn(path + strlen(ours), "/")]);
 	if (!same)
-		report_add_blocker(r, "UnsupportedPath", config, "staticPodPath is %s: only %s is supported", path, ours);
+		report_add_blocker(r, "UnsupportedPath", config, "staticPodPath is %s: move it to %s", path, ours);
 }
 
 static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
@@ -379,15 +390,15 @@ static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
 		TRY(process_find("kubelet", false, &running, &kubelet, e));
 	char *path cleanup(str_freep) = kubelet_path(l, &kubelet, "config", KUBELET_DIR "/config.yaml");
 	l->kubelet_conf = kubelet_path(l, &kubelet, "kubeconfig", KUBERNETES_DIR "/kubelet.conf");
-	TRY_CTX(file_read(path, CONFIG_MAX, &text, e), e, "not a node that kubeadm has made");
-	TRY_CTX(yaml_parse(buf_str(&text), text.len, &y, e), e, "%s", path);
+	if (!file_read(path, CONFIG_MAX, &text, e).ok || !yaml_parse(buf_str(&text), text.len, &y, e).ok)
+		return blocked(r, path, e);
 	const char *ca = process_flag(&kubelet, "client-ca-file"), *port = yaml_str(yaml_get(yaml_root(y), "port"));
 	const char *manifests = process_flag(&kubelet, "pod-manifest-path");
 	check_manifests(path, manifests ? manifests : yaml_str(yaml_get(yaml_root(y), "staticPodPath")), r);
 	learn_kubelet_ca(l, path, ca ? ca : yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL)), r);
 	l->kubelet_port = port_of(port && !str_eq(port, "0") ? port : NULL, 10250, path, r); /* 0 is the default, too */
 	if (!is_under(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR))
-		report_add_blocker(r, "UnsupportedPath", l->kubelet_conf, "the kubelet's kubeconfig must be under %s", KUBERNETES_DIR);
+		report_add_blocker(r, "UnsupportedPath", l->kubelet_conf, "the kubelet's kubeconfig is not under %s: move it there", KUBERNETES_DIR);
 	return OK;
 }
 
@@ -444,12 +455,12 @@ static void learn_names(struct layout *l, const char *run)
 static result learn(struct layout *l, const char *run, struct report *r, struct err *e)
 {
 	char *apiserver cleanup(str_freep) = str_printf("%s/kube-apiserver.yaml", l->manifests);
-	l->control_plane = file_exists(apiserver);
+	r->control_plane = l->control_plane = file_exists(apiserver);
 	if (l->control_plane) {
 		TRY(learn_apiserver(l, r, e));
 		TRY(learn_manager(l, r, e));
 		TRY(learn_scheduler(l, r, e));
-		TRY(learn_etcd(l, e));
+		TRY(learn_etcd(l, r, e));
 	}
 	TRY(learn_kubelet(l, r, e));
 	TRY(learn_strangers(l, r, e));
@@ -457,6 +468,19 @@ static result learn(struct layout *l, const char *run, struct report *r, struct 
 	if (!l->ca_crt)
 		return err_set(e, ERR_INPUT, "no certificate authority file is named by the kubelet's configuration");
 	return OK;
+}
+
+bool layout_is_whole(const struct layout *l)
+{
+	const char *const always[] = { l->ca_crt, l->kubelet_conf };
+	const char *const planes[] = { l->apiserver_crt, l->apiserver_key, l->kubelet_client_crt, l->kubelet_client_key, l->manager_conf,
+				       l->scheduler_conf, l->flag_signing_cert, l->flag_signing_key, l->flag_root_ca };
+	bool whole = true;
+	for (size_t i = 0; i < ARRAY_LEN(always); i++)
+		whole = whole && always[i];
+	for (size_t i = 0; l->control_plane && i < ARRAY_LEN(planes); i++)
+		whole = whole && planes[i];
+	return whole;
 }
 
 result layout_learn(const char *root, const char *run, struct layout *ret, struct report *r, struct err *e)

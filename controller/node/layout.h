@@ -35,8 +35,10 @@ void layout_release(struct layout *l);
 
 /* Puts a manifest back that was left aside. */
 result layout_heal(const char *root, struct err *e) MUST_CHECK;
-/* Blockers go into r. root: "" on the node. run: the run's id. */
+/* Blockers go into r, and what kind of node it is; also on failure. root: "" on the node. run: the run's id. */
 result layout_learn(const char *root, const char *run, struct layout *ret, struct report *r, struct err *e) MUST_CHECK;
+/* False when something that the rest relies on is not known: a blocker has said what. */
+bool layout_is_whole(const struct layout *l);
 /* The manifest's text with the controller-manager's three flags set. NULL leaves a flag alone. */
 result layout_edit_manager(const char *text, size_t len, const char *signing_cert, const char *signing_key, const char *root_ca,
 			   struct buf *ret, struct err *e) MUST_CHECK;

@@ -31,43 +31,12 @@ static result read_desired(const struct options *o, struct desired *ret, struct 
 	return desired_from_json(text, strlen(text), ret, e);
 }
 
-static result cert_or_null(const char *pem, const char *name, struct cert **ret, struct err *e)
-{
-	if (!pem)
-		return OK;
-	TRY_CTX(cert_from_pem(pem, strlen(pem), ret, e), e, "desired: %s", name);
-	return OK;
-}
-
-/* Without an `old` the authority in force is: an inventory. */
-static result know_authorities(struct node *n, struct err *e)
-{
-	struct certs list cleanup(certs_release) = { 0 };
-	struct buf pem cleanup(buf_release) = BUF_INIT;
-	TRY(cert_or_null(n->desired->old_pem, "old", &n->old_ca, e));
-	TRY(cert_or_null(n->desired->new_pem, "new", &n->new_ca, e));
-	TRY(cert_or_null(n->desired->bridge_pem, "bridge", &n->bridge, e));
-	if (n->old_ca)
-		return OK;
-	TRY(node_certs(n->layout.ca_crt, &list, e));
-	n->old_ca = cert_copy(list.items[0]);
-	cert_to_pem(n->old_ca, &pem);
-	n->report->ca_pem = buf_take(&pem);
-	return OK;
-}
-
-static result prepare(struct node *n, const struct options *o, struct err *e)
-{
-	struct report ignored cleanup(report_release) = { 0 };
-	TRY(layout_heal(o->root, e));
-	TRY(layout_learn(o->root, n->desired->run, &n->layout, &ignored, e));
-	return know_authorities(n, e);
-}
-
 static result run(struct node *n, const struct options *o, bool act, struct err *e)
 {
 	struct err unseen;
-	TRY(prepare(n, o, e));
+	TRY(layout_heal(o->root, e));
+	if (!node_begin(n, o->root, e).ok)
+		return n->report->n_blockers ? OK : FAILED; /* what a blocker says is no failure of this program */
 	TRY(node_sweep(n, e));
 	TRY(node_observe(n, e));
 	if (!act)
@@ -206,7 +175,7 @@ static int inspect_command(struct options *o)
 		d.run = str_dup("inspect");
 	r.node = str_dup(d.node ? d.node : "");
 	r.run = str_dup(d.run);
-	if (!layout_learn(o->root, d.run, &n.layout, &r, &e).ok || !know_authorities(&n, &e).ok || !node_observe(&n, &e).ok) {
+	if (!node_begin(&n, o->root, &e).ok || !node_observe(&n, &e).ok) {
 		fprintf(stderr, "certrotation-node: %s\n", e.message);
 		return 1;
 	}

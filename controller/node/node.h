@@ -28,6 +28,8 @@ struct node {
 	struct layout layout;
 	struct cert *old_ca, *new_ca, *bridge; /* new_ca and bridge may be NULL */
 	const char *new_key_path;              /* where N's key may be, besides ca.key: CONTRACT_KEY_PATH */
+	struct cert *trial_ca;                 /* throw-away (rehearse.c); NULL until needed */
+	struct key *trial_key;
 	struct report *report;
 	struct process_seen processes[PROCESS_COUNT];
 	bool running[PROCESS_COUNT];
@@ -51,6 +53,17 @@ result node_new_key(const struct node *n, struct key **ret, struct err *e) MUST_
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e) MUST_CHECK;
 /* Where kubelet.conf's client certificate is; NULL when it is embedded. Caller frees. */
 char *node_kubelet_client_path(const struct node *n);
+
+/* Finds the layout and who O is, for an empty node but for desired and report. In an inventory (desired has no `old`) O is what is in
+ * force. Fails with a blocker that says why, or, when the error is no property of the node, without. */
+result node_begin(struct node *n, const char *root, struct err *e) MUST_CHECK;
+
+/* --- Rehearsing (rehearse.c) ---------------------------------------------------------------------------------------------- */
+enum leaf_kind { LEAF_KEEPS_KEY, LEAF_WITH_NEW_KEY, LEAF_OF_KUBELET };
+/* A blocker when the leaf could not be reissued as it is; nothing is written. */
+void node_rehearse_leaf(struct node *n, const char *path, const struct cert *leaf, enum leaf_kind kind);
+/* Ditto when O could not certify another authority, or another could not certify O. */
+void node_rehearse_bridges(struct node *n, const struct key *old_key);
 
 /* --- Observing (observe.c) ------------------------------------------------------------------------------------------------ */
 /* Fills the report's levels, times and blockers from the node as it is now. */

@@ -11,8 +11,44 @@ void node_release(struct node *n)
 	cert_freep(&n->old_ca);
 	cert_freep(&n->new_ca);
 	cert_freep(&n->bridge);
+	cert_freep(&n->trial_ca);
+	key_freep(&n->trial_key);
 	for (size_t p = 0; p < PROCESS_COUNT; p++)
 		process_release(&n->processes[p]);
+}
+
+static result cert_or_null(const char *pem, const char *name, struct cert **ret, struct err *e)
+{
+	if (!pem)
+		return OK;
+	TRY_CTX(cert_from_pem(pem, strlen(pem), ret, e), e, "desired: %s", name);
+	return OK;
+}
+
+/* Without an `old` the authority in force is: an inventory. */
+static result know_authorities(struct node *n, struct err *e)
+{
+	struct certs list cleanup(certs_release) = { 0 };
+	struct buf pem cleanup(buf_release) = BUF_INIT;
+	TRY(cert_or_null(n->desired->old_pem, "old", &n->old_ca, e));
+	TRY(cert_or_null(n->desired->new_pem, "new", &n->new_ca, e));
+	TRY(cert_or_null(n->desired->bridge_pem, "bridge", &n->bridge, e));
+	if (n->old_ca)
+		return OK;
+	if (!node_certs(n->layout.ca_crt, &list, e).ok) {
+		report_add_blocker(n->report, "UnreadableFile", n->layout.ca_crt, "%s: put the authority's certificate back", e->message);
+		return FAILED;
+	}
+	n->old_ca = cert_copy(list.items[0]);
+	cert_to_pem(n->old_ca, &pem);
+	n->report->ca_pem = buf_take(&pem);
+	return OK;
+}
+
+result node_begin(struct node *n, const char *root, struct err *e)
+{
+	TRY(layout_learn(root, n->desired->run, &n->layout, n->report, e));
+	return know_authorities(n, e);
 }
 
 result node_bundle(const struct node *n, const char *pem, size_t len, int *ret_holds, struct err *e)

@@ -13,7 +13,13 @@ static void set(struct node *n, enum facet f, int level)
 
 static void foreign(struct node *n, const char *path, const char *what)
 {
-	report_add_blocker(n->report, "ForeignAuthority", path, "%s neither the old nor the new authority: a person must look", what);
+	report_add_blocker(n->report, "ForeignAuthority", path, "%s neither the cluster's authority nor the one that this run makes: put the file "
+			   "in order first", what);
+}
+
+static void unreadable(const struct node *n, const char *path, const struct err *e)
+{
+	report_add_blocker(n->report, "UnreadableFile", path, "%s: put the file in order first", e->message);
 }
 
 /* client-go looks at its client certificate every five minutes whatever happens (CertCallbackRefreshDuration). */
@@ -38,7 +44,7 @@ static void observe_trust(struct node *n)
 	int holds = 0;
 	struct err e;
 	if (!node_bundle_file(n, n->layout.ca_crt, &holds, &e).ok)
-		report_add_blocker(n->report, "UnreadableFile", n->layout.ca_crt, "%s", e.message);
+		unreadable(n, n->layout.ca_crt, &e);
 	else if (holds & HOLDS_OTHER)
 		foreign(n, n->layout.ca_crt, "holds a certificate that is");
 	else
@@ -51,15 +57,19 @@ static void observe_ca_key(struct node *n)
 	struct err e;
 	if (!file_exists(n->layout.ca_key)) {
 		report_add_blocker(n->report, "CAKeyMissing", n->layout.ca_key,
-				   "the certificate authority's key is not on this control plane (external CA): strategy Bridge needs it");
+				   "the certificate authority's key is not on this control plane, and the new one must be certified by "
+				   "it: copy it here (mode 0600) from where it is kept");
 		return;
 	}
 	if (!node_key_file(n->layout.ca_key, &k, &e).ok)
-		report_add_blocker(n->report, "UnreadableFile", n->layout.ca_key, "%s", e.message);
+		unreadable(n, n->layout.ca_key, &e);
 	else if (n->new_ca && cert_matches_key(n->new_ca, k))
 		set(n, FACET_CA_KEY, ISSUED_NEW);
-	else if (cert_matches_key(n->old_ca, k))
+	else if (cert_matches_key(n->old_ca, k)) {
 		set(n, FACET_CA_KEY, ISSUED_OLD);
+		if (!n->bridge && cert_not_after_ms(n->old_ca) >= clock_now_ms())
+			node_rehearse_bridges(n, k);
+	}
 	else
 		foreign(n, n->layout.ca_key, "is the key of");
 }
@@ -86,7 +96,7 @@ static int signer_level(const struct node *n)
 			       ? SIGNER_KUBEADM_NEW
 			       : SIGNER_KUBEADM_OLD;
 	if (!node_certs(n->layout.own_signer, &list, &e).ok) {
-		report_add_blocker(n->report, "UnreadableFile", n->layout.own_signer, "%s", e.message);
+		unreadable(n, n->layout.own_signer, &e);
 		return FACET_UNKNOWN;
 	}
 	return n->new_ca && cert_equal(list.items[0], n->new_ca) ? SIGNER_OWN_NEW : SIGNER_OWN_OLD;
@@ -110,15 +120,22 @@ static int root_level(const struct node *n)
 
 /* --- Leaves ------------------------------------------------------------------------------------------------------------------- */
 
-static void check_leaf(struct node *n, const char *path, const struct cert *leaf, int issuer)
+static bool check_expiry(struct node *n, const char *path, const struct cert *leaf)
 {
 	char until[32];
+	if (cert_not_after_ms(leaf) >= clock_now_ms())
+		return true;
+	time_format(cert_not_after_ms(leaf), until);
+	report_add_blocker(n->report, "ExpiredCertificate", path, "expired at %s: renew it first (kubeadm certs renew)", until);
+	return false;
+}
+
+static void check_leaf(struct node *n, const char *path, const struct cert *leaf, int issuer, enum leaf_kind kind)
+{
 	if (issuer == HOLDS_OTHER)
 		foreign(n, path, "was issued by");
-	if (issuer == HOLDS_OLD && cert_not_after_ms(leaf) < clock_now_ms()) {
-		time_format(cert_not_after_ms(leaf), until);
-		report_add_blocker(n->report, "ExpiredCertificate", path, "expired at %s: renew it first (kubeadm certs renew)", until);
-	}
+	if (issuer == HOLDS_OLD && check_expiry(n, path, leaf))
+		node_rehearse_leaf(n, path, leaf, kind);
 }
 
 /* A bare leaf from N while O is still trusted, although there is a bridge (kubeadm has renewed it): who trusts only O can't
@@ -149,11 +166,11 @@ static void observe_server_leaf(struct node *n)
 	struct certs file cleanup(certs_release) = { 0 };
 	struct err e;
 	if (!node_certs(n->layout.apiserver_crt, &file, &e).ok) {
-		report_add_blocker(n->report, "UnreadableFile", n->layout.apiserver_crt, "%s", e.message);
+		unreadable(n, n->layout.apiserver_crt, &e);
 		return;
 	}
 	int level = leaf_level(n, &file);
-	check_leaf(n, n->layout.apiserver_crt, file.items[0], node_issuer(n, file.items[0]));
+	check_leaf(n, n->layout.apiserver_crt, file.items[0], node_issuer(n, file.items[0]), LEAF_KEEPS_KEY);
 	if (remote_available())
 		level = lower(level, presented_level(n));
 	set(n, FACET_SERVER_LEAF, level);
@@ -181,7 +198,8 @@ static void observe_kubelet_server(struct node *n)
 	set(n, FACET_KUBELET_SERVER, leaf_level(n, &list));
 	if (node_issuer(n, list.items[0]) == HOLDS_OLD)
 		report_add_blocker(n->report, "UnsupportedKubeletServing", "serverTLSBootstrap",
-				   "kubelet serving certificates from the cluster's authority are not supported yet");
+				   "kubelet serving certificates from the cluster's authority are not supported yet: set it to false in "
+				   "the kubelet's configuration, and take kubelet-server-current.pem away");
 }
 
 /* Taken up: seen and noted, or by an API server that is younger than the file, or after so long that it has looked by itself. */
@@ -204,11 +222,11 @@ static void observe_kubelet_client(struct node *n)
 	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
 	if (!node_certs(n->layout.kubelet_client_crt, &list, &e).ok) {
-		report_add_blocker(n->report, "UnreadableFile", n->layout.kubelet_client_crt, "%s", e.message);
+		unreadable(n, n->layout.kubelet_client_crt, &e);
 		return;
 	}
 	int issuer = node_issuer(n, list.items[0]);
-	check_leaf(n, n->layout.kubelet_client_crt, list.items[0], issuer);
+	check_leaf(n, n->layout.kubelet_client_crt, list.items[0], issuer, LEAF_KEEPS_KEY);
 	if (issuer != HOLDS_OTHER)
 		set(n, FACET_KUBELET_CLIENT, issuer == HOLDS_NEW && is_absorbed(n, list.items[0]) ? ISSUED_NEW : ISSUED_OLD);
 }
@@ -220,23 +238,23 @@ static bool read_kubeconfig(struct node *n, const char *path, struct kubeconfig 
 {
 	struct err e;
 	if (!node_kubeconfig(n, path, c, &e).ok) {
-		report_add_blocker(n->report, "UnreadableFile", path, "%s", e.message);
+		unreadable(n, path, &e);
 		return false;
 	}
 	if (c->unsupported || !c->ca_pem || c->ca_path || !c->client_cert_pem) {
-		report_add_blocker(n->report, "UnsupportedKubeconfig", path, "%s: only an embedded authority and a client certificate are "
-				   "supported yet", c->unsupported ? c->unsupported : c->ca_path ? "certificate-authority" : "current context");
+		report_add_blocker(n->report, "UnsupportedKubeconfig", path, "%s: give it an embedded authority and a client certificate, "
+				   "as kubeadm does", c->unsupported ? c->unsupported : c->ca_path ? "certificate-authority" : "current context");
 		return false;
 	}
 	if (cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), leaf, &e).ok &&
 	    node_bundle(n, c->ca_pem, strlen(c->ca_pem), holds, &e).ok)
 		return true;
-	report_add_blocker(n->report, "UnreadableFile", path, "%s", e.message);
+	unreadable(n, path, &e);
 	return false;
 }
 
 /* ISSUED_NEW when the leaf is from N and N alone is trusted; a file that is not there counts as anything. */
-static int kubeconfig_level(struct node *n, const char *path, bool may_be_absent)
+static int kubeconfig_level(struct node *n, const char *path, bool may_be_absent, enum leaf_kind kind)
 {
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
@@ -246,7 +264,7 @@ static int kubeconfig_level(struct node *n, const char *path, bool may_be_absent
 	if (!read_kubeconfig(n, path, &c, &leaf, &holds))
 		return FACET_UNKNOWN;
 	int issuer = node_issuer(n, leaf);
-	check_leaf(n, path, leaf, issuer);
+	check_leaf(n, path, leaf, issuer, kind);
 	if (holds & HOLDS_OTHER)
 		foreign(n, path, "trusts what is");
 	if (issuer == HOLDS_OTHER || (holds & HOLDS_OTHER))
@@ -256,7 +274,8 @@ static int kubeconfig_level(struct node *n, const char *path, bool may_be_absent
 
 static void observe_components(struct node *n)
 {
-	int level = lower(kubeconfig_level(n, n->layout.scheduler_conf, false), kubeconfig_level(n, n->layout.manager_conf, false));
+	int level = lower(kubeconfig_level(n, n->layout.scheduler_conf, false, LEAF_WITH_NEW_KEY),
+			  kubeconfig_level(n, n->layout.manager_conf, false, LEAF_WITH_NEW_KEY));
 	bool fresh = node_younger(n, PROCESS_SCHEDULER, n->layout.scheduler_conf) &&
 		     node_younger(n, PROCESS_CONTROLLER_MANAGER, n->layout.manager_conf);
 	set(n, FACET_COMPONENTS, level == ISSUED_NEW && !fresh ? ISSUED_OLD : level);
@@ -267,7 +286,8 @@ static void observe_admin(struct node *n)
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
-	set(n, FACET_ADMIN, lower(kubeconfig_level(n, n->layout.admin_conf, true), kubeconfig_level(n, n->layout.super_admin_conf, true)));
+	set(n, FACET_ADMIN, lower(kubeconfig_level(n, n->layout.admin_conf, true, LEAF_WITH_NEW_KEY),
+				  kubeconfig_level(n, n->layout.super_admin_conf, true, LEAF_WITH_NEW_KEY)));
 	if (node_kubeconfig(n, n->layout.admin_conf, &c, &e).ok && c.client_cert_pem &&
 	    cert_from_pem(c.client_cert_pem, strlen(c.client_cert_pem), &leaf, &e).ok)
 		n->report->admin_subject = cert_subject(leaf);
@@ -282,16 +302,16 @@ static void check_kubelet_files(struct node *n)
 	if (!path)
 		return;
 	if (!str_eq(path, link))
-		report_add_blocker(n->report, "UnsupportedPath", n->layout.kubelet_conf, "client-certificate is %s: only %s is supported", path,
-				   link);
+		report_add_blocker(n->report, "UnsupportedPath", n->layout.kubelet_conf, "client-certificate is %s: set it to %s", path, link);
 	else if (lstat(link, &st) == 0 && !S_ISLNK(st.st_mode))
-		report_add_blocker(n->report, "UnsupportedPath", link, "it must be a symlink, or the kubelet can't rotate its certificate");
+		report_add_blocker(n->report, "UnsupportedPath", link, "it is no symlink, so that the kubelet can't rotate its certificate: make it one to a "
+				   "kubelet-client-DATE.pem beside it");
 }
 
 /* kubelet.conf is written last (see node_kubelet), so a kubelet that is younger than it has read all. */
 static void observe_kubelet(struct node *n)
 {
-	int level = kubeconfig_level(n, n->layout.kubelet_conf, false);
+	int level = kubeconfig_level(n, n->layout.kubelet_conf, false, LEAF_OF_KUBELET);
 	bool fresh = node_younger(n, PROCESS_KUBELET, n->layout.kubelet_conf);
 	set(n, FACET_KUBELET, level == ISSUED_NEW && !fresh ? ISSUED_OLD : level);
 	check_kubelet_files(n);
@@ -316,6 +336,15 @@ static bool depends_on_old(const struct node *n, const char *path)
 	return found;
 }
 
+/* Other authorities' leaves are not ours to renew, but a cluster in which one has expired is ill already. */
+static void check_other(struct node *n, const char *path)
+{
+	struct certs list cleanup(certs_release) = { 0 };
+	struct err e;
+	if (!n->desired->old_pem && node_certs(path, &list, &e).ok && !cert_is_ca(list.items[0]))
+		(void)check_expiry(n, path, list.items[0]);
+}
+
 static void observe_others(struct node *n)
 {
 	for (size_t i = 0; i < n->layout.others.n; i++) {
@@ -323,9 +352,11 @@ static void observe_others(struct node *n)
 		char *path cleanup(str_freep) = str_ndup(text, strcspn(text, " "));
 		char *what cleanup(str_freep) = str_dup(text + strlen(path) + 1);
 		what[strcspn(what, " ")] = '\0';
+		check_other(n, path);
 		if (depends_on_old(n, path))
 			report_add_blocker(n->report, "UnknownFlag", text + strlen(path) + strlen(what) + 2,
-					   "%s=%s depends on the old authority and nobody here knows that flag", what, path);
+					   "%s=%s depends on the cluster's authority, and that flag is not known here: give it a file "
+					   "that does not, or take it away for the run", what, path);
 	}
 }
 
@@ -334,7 +365,9 @@ static void observe_authority(struct node *n)
 	char until[32];
 	time_format(cert_not_after_ms(n->old_ca), until);
 	if (cert_not_after_ms(n->old_ca) < clock_now_ms())
-		report_add_blocker(n->report, "ExpiredCertificate", n->layout.ca_crt, "the authority itself expired at %s", until);
+		report_add_blocker(n->report, "ExpiredCertificate", n->layout.ca_crt,
+				   "the authority itself expired at %s, and what it certifies now is worth nothing: sign it again with its own "
+				   "key and subject, and give it to every node, kubeconfig and client first", until);
 }
 
 /* --- All of it ----------------------------------------------------------------------------------------------------------------- */
@@ -343,7 +376,10 @@ result node_find_processes(struct node *n, struct err *e)
 {
 	for (size_t p = 0; p < PROCESS_COUNT; p++) {
 		process_release(&n->processes[p]);
-		TRY(process_find(process_name((enum process)p), p != PROCESS_KUBELET, &n->running[p], &n->processes[p], e));
+		n->running[p] = false;
+		if (!*n->layout.root) /* another root's processes do not run here */
+			TRY(process_find(process_name((enum process)p), p != PROCESS_KUBELET, &n->running[p], &n->processes[p],
+					 e));
 		n->report->started_ms[p] = n->running[p] ? n->processes[p].started_ms : 0;
 	}
 	return OK;
@@ -406,7 +442,9 @@ result node_observe(struct node *n, struct err *e)
 	layout_release(&n->layout);
 	TRY(layout_learn(root, run, &n->layout, n->report, e));
 	TRY(node_find_processes(n, e));
-	n->report->control_plane = n->layout.control_plane;
+	n->report->at_ms = clock_now_ms();
+	if (!layout_is_whole(&n->layout))
+		return OK; /* a blocker says what is missing, and nothing more is known */
 	observe_authority(n);
 	observe_trust(n);
 	observe_control_plane(n);

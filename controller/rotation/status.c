@@ -1,4 +1,5 @@
 #include "status.h"
+#include "preflight.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -177,13 +178,20 @@ static void node_blockers(const struct node_state *n, struct json *status, size_
 	}
 }
 
+static void cluster_blockers(const struct world *w, struct json *status, size_t *count)
+{
+	struct obstacles o cleanup(obstacles_release) = { 0 };
+	preflight_look(w, &o);
+	for (size_t i = 0; i < o.n; i++)
+		add_blocker(status, count, o.items[i].code, o.items[i].object, o.items[i].message);
+}
+
 static void blockers(const struct world *w, enum phase now, struct json *status)
 {
 	size_t count = 0;
+	cluster_blockers(w, status, &count);
 	for (size_t i = 0; i < w->n_nodes; i++)
 		node_blockers(&w->nodes[i], status, &count);
-	if (w->refusal)
-		add_blocker(status, &count, "Refused", "Cluster", w->refusal);
 	for (size_t i = 0; now >= PHASE_RESTARTING_WORKLOADS && i < w->n_stragglers; i++) {
 		const struct straggler *s = &w->stragglers[i];
 		struct buf object cleanup(buf_release) = BUF_INIT;
@@ -374,6 +382,25 @@ static bool is_true(const struct json *status, const char *type)
 	return str_eq(json_get_str(condition_of(status, type), "status"), "True");
 }
 
+/* A blocker that was not there before. */
+static bool blocks_anew(const struct json *previous, const struct json *next)
+{
+	json_each(b, json_get(next, "blockers")) {
+		bool known = false;
+		json_each(was, json_get(previous, "blockers"))
+			known = known || (str_eq(json_get_str(b, "code"), json_get_str(was, "code")) &&
+					  str_eq(json_get_str(b, "object"), json_get_str(was, "object")));
+		if (!known)
+			return true;
+	}
+	return false;
+}
+
+static bool is_blocked(const struct json *stalled)
+{
+	return str_eq(json_get_str(stalled, "reason"), "Blocked") || str_eq(json_get_str(stalled, "reason"), "Refused");
+}
+
 static void proof_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max,
 			 size_t *n)
 {
@@ -397,7 +424,8 @@ size_t status_events(const struct json *previous, const struct json *next, struc
 	if (after && !str_eq(before, after))
 		event(ret, max, &n, false, after, message);
 	const struct json *stalled = condition_of(next, "Stalled"), *was = condition_of(previous, "Stalled");
-	if (stalled && !str_eq(json_get_str(stalled, "reason"), json_get_str(was, "reason")))
+	bool other = !str_eq(json_get_str(stalled, "reason"), json_get_str(was, "reason"));
+	if (stalled && (other || (is_blocked(stalled) && blocks_anew(previous, next))))
 		event(ret, max, &n, true, json_str_or(json_get(stalled, "reason"), "Stalled"), message);
 	const struct json *refused = condition_of(next, "RollbackRefused");
 	if (refused && !condition_of(previous, "RollbackRefused"))

@@ -1,4 +1,5 @@
 #include "walk.h"
+#include "preflight.h"
 
 #include <string.h>
 
@@ -7,6 +8,8 @@
 #define LOOK_SOON_MS 150      /* a hot reload is in force 20–80 ms after the file */
 #define LOOK_OFTEN_MS 500
 #define LOOK_MS 2000
+#define BLOCKED_APART_MS 30000 /* looks at a node that blocks */
+#define INVENTORY_GOOD_MS ((int64_t)10 * 60000) /* before there is a run, what a node has said counts for so long */
 #define INSPECT_APART_MS 1500 /* two looks at the same node's pods are at least so far apart */
 
 /* --- Waits ----------------------------------------------------------------------------------------------------- */
@@ -34,11 +37,17 @@ static bool waits_for(struct waits *w, const char *reason, const char *message)
 
 /* --- Predicates on the cluster ---------------------------------------------------------------------------------- */
 
+/* An inventory of long ago, of a request that came to nothing, is no inventory. */
+static bool is_visited(const struct world *w, const struct node_state *n)
+{
+	return n->reported && (w->run.exists || w->now_ms - n->job_asked_ms < INVENTORY_GOOD_MS);
+}
+
 static bool all_visited(const struct world *w, struct waits *ret)
 {
 	ret->total = w->n_nodes;
 	for (size_t i = 0; i < w->n_nodes; i++) {
-		if (w->nodes[i].reported)
+		if (is_visited(w, &w->nodes[i]))
 			ret->done++;
 		else
 			waits_name(ret, w->nodes[i].name);
@@ -324,7 +333,7 @@ static void plan_visit(const struct world *w, int step, struct plan *ret)
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		const struct node_state *n = &w->nodes[i];
 		size_t before = ret->n;
-		if (!n->reported)
+		if (!is_visited(w, n))
 			plan_job(w, n, step, ret);
 		if (ret->n > before && wanted && n->control_plane) {
 			ret->actions[before].wants_bridge = true;
@@ -752,11 +761,35 @@ static bool node_blocks(const struct world *w, struct position *p)
 			const struct node_blocker *b = &n->blockers[k];
 			waits_name(&p->waits, n->name);
 			if (p->waits.message.len < 600)
-				buf_addf(&p->waits.message, "%snode %s: %s: %s", p->waits.message.len ? "; " : "",
+				buf_addf(&p->waits.message, "%s%s on node %s: %s: %s", p->waits.message.len ? "; " : "", b->code,
 					 n->name, b->object, b->message);
 		}
 	}
-	return p->waits.names.n && hold(p, "Blocked", true);
+	p->blocked = p->waits.names.n;
+	return p->blocked && hold(p, "Blocked", true);
+}
+
+static bool cluster_refused(const struct world *w, struct position *p)
+{
+	struct obstacles o cleanup(obstacles_release) = { 0 };
+	preflight_look(w, &o);
+	for (size_t i = 0; i < o.n; i++) {
+		waits_name(&p->waits, o.items[i].object);
+		if (p->waits.message.len < 600)
+			buf_addf(&p->waits.message, "%s: %s: %s%s", o.items[i].code, o.items[i].object, o.items[i].message,
+				 i + 1 < o.n ? "; " : "");
+	}
+	p->blocked = o.n;
+	return p->blocked && hold(p, "Refused", true);
+}
+
+/* Whether this is kubeadm's must be known before any program of ours runs on a node. */
+static bool unread(const struct world *w, struct position *p)
+{
+	if (w->run.exists || w->kubeadm_config != SEEN_UNKNOWN)
+		return false;
+	buf_add_str(&p->waits.message, "ConfigMap kube-system/kubeadm-config to be read");
+	return hold(p, "Reading", false);
 }
 
 static bool node_down(const struct world *w, struct position *p)
@@ -780,10 +813,7 @@ static void locate_hold(const struct world *w, struct position *p)
 	if (w->request && w->request->paused) {
 		buf_add_str(&p->waits.message, "spec.paused to be false");
 		hold(p, "Paused", false);
-	} else if (w->refusal) {
-		buf_add_str(&p->waits.message, w->refusal);
-		hold(p, "Refused", true);
-	} else if (!node_down(w, p) && !node_blocks(w, p)) {
+	} else if (!unread(w, p) && !cluster_refused(w, p) && !node_down(w, p) && !node_blocks(w, p)) {
 		waits_release(&p->waits);
 		p->waits = before;
 		return;
@@ -840,6 +870,26 @@ static void plan_latches(const struct world *w, int step, struct plan *ret)
 		plan_add(ret, ACT_LATCH, step)->level = bits;
 }
 
+static bool blocks(const struct node_state *n, const struct obstacles *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		if (o->items[i].node == n || o->items[i].other == n)
+			return true;
+	return n->n_blockers;
+}
+
+/* A person may have seen to it: the nodes whose reports block are looked at again. Looking is all: nothing is asked for. */
+static void plan_blocked(const struct world *w, struct plan *ret)
+{
+	struct obstacles o cleanup(obstacles_release) = { 0 };
+	preflight_look(w, &o);
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (n->ready && n->job_asked_ms && blocks(n, &o) && w->now_ms - n->job_asked_ms >= BLOCKED_APART_MS)
+			plan_job(w, n, 0, ret);
+	}
+}
+
 void walk_plan(const struct world *w, const struct position *p, struct plan *ret)
 {
 	plan_latches(w, (int)p->step, ret);
@@ -850,6 +900,8 @@ void walk_plan(const struct world *w, const struct position *p, struct plan *ret
 		return;
 	}
 	if (p->held) {
+		if (p->blocked)
+			plan_blocked(w, ret);
 		plan_look_again(ret, LOOK_MS);
 		return;
 	}

@@ -57,6 +57,7 @@ struct position {
 	size_t step;             /* walk_length(): all hold */
 	enum phase phase;
 	bool held;               /* nothing new is begun: paused, a node is down, a blocker */
+	bool blocked;            /* held by what a person must see to: until then it is looked at again and again */
 	struct waits waits;      /* for what */
 	bool phase_done[PHASE_COUNT]; /* the phase's steps all hold now */
 };

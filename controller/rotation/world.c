@@ -3,6 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char *component_name(enum component c)
+{
+	static const char *const NAMES[COMPONENT_COUNT] = {
+		[COMPONENT_APISERVER] = "kube-apiserver",
+		[COMPONENT_CONTROLLER_MANAGER] = "kube-controller-manager",
+		[COMPONENT_SCHEDULER] = "kube-scheduler",
+		[COMPONENT_KUBELET] = "kubelet",
+	};
+	return NAMES[c];
+}
+
 struct node_state *world_add_node(struct world *w)
 {
 	w->nodes = mem_realloc(w->nodes, w->n_nodes + 1, sizeof *w->nodes);
@@ -71,6 +82,8 @@ static void node_release(struct node_state *n)
 	str_freep(&n->bridge_pem);
 	str_freep(&n->probe_pem);
 	str_freep(&n->ca_pem);
+	for (size_t c = 0; c < COMPONENT_COUNT; c++)
+		str_freep(&n->versions[c]);
 	for (size_t i = 0; i < n->n_blockers; i++) {
 		str_freep(&n->blockers[i].code);
 		str_freep(&n->blockers[i].object);
@@ -107,7 +120,6 @@ void world_release(struct world *w)
 	str_freep(&w->controller_manager.holder);
 	str_freep(&w->scheduler.holder);
 	strs_release(&w->csrs_unsigned);
-	str_freep(&w->refusal);
 	memset(w, 0, sizeof *w);
 }
 

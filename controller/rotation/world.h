@@ -56,6 +56,9 @@ struct run {
 	int64_t started_ms;
 };
 
+enum component { COMPONENT_APISERVER, COMPONENT_CONTROLLER_MANAGER, COMPONENT_SCHEDULER, COMPONENT_KUBELET, COMPONENT_COUNT };
+const char *component_name(enum component c); /* "kube-apiserver", … */
+
 struct node_blocker {
 	char *code, *object, *message;
 };
@@ -67,7 +70,7 @@ struct node_state {
 	bool control_plane, ready;
 	/* The job: our Pod on the node. */
 	bool job_running;
-	int64_t job_started_ms;
+	int64_t job_asked_ms;        /* when the running job's, or the last finished one's, Pod was made: the API server's clock */
 	char *job_problem;           /* why it does not start or failed; NULL */
 	int job_failures;            /* in a row */
 	int64_t job_ended_ms;
@@ -87,7 +90,11 @@ struct node_state {
 	size_t n_blockers;
 	/* Seen by our own handshakes with probe certificates that have no rights. */
 	enum seen api_accepts_new, api_accepts_old, kubelet_accepts_new, kubelet_accepts_old;
-	bool upgrading;              /* kubelet's version differs from the API server's minor */
+	enum seen manifests;         /* kube-apiserver's manifest is there, by the last report */
+	char *versions[COMPONENT_COUNT]; /* "v1.34.4": of images of static Pods, and of the kubelet; NULL: unknown or not there */
+	/* How far the node's clock is ahead of the API server's (negative: behind), as proven by the job's stamps. */
+	bool clock_known;
+	int64_t clock_least_ms, clock_most_ms;
 };
 
 /* A kind of object that carries the CA: counted, the first few laggards named. */
@@ -127,6 +134,7 @@ struct world {
 	enum { CLUSTER_INFO_UNKNOWN, CLUSTER_INFO_ABSENT, CLUSTER_INFO_OLD, CLUSTER_INFO_BOTH, CLUSTER_INFO_NEW,
 	       CLUSTER_INFO_UNSIGNED_BOTH, CLUSTER_INFO_UNSIGNED_NEW } cluster_info;
 	enum seen extension_auth_has_old; /* extension-apiserver-authentication's client-ca-file */
+	enum seen kubeadm_config;         /* kube-system/kubeadm-config is there; looked for before there is a run */
 	enum seen kubeadm_certs;          /* the Secret with encrypted old keys is there */
 	enum seen admin_kubeconfig;       /* the Secret with N's administrator kubeconfig is there */
 	struct lease_state controller_manager, scheduler;
@@ -138,7 +146,6 @@ struct world {
 	size_t rolling;                  /* annotated workloads whose rollout is under way */
 
 	bool csrs_known;
-	char *refusal;                   /* why the cluster can't be rotated, beyond the nodes' blockers; NULL */
 	struct strs csrs_unsigned;       /* approved, still without a certificate */
 	size_t csrs_from_old;            /* client certificates issued by O since the run began, as far as seen */
 };

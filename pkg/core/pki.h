@@ -83,8 +83,10 @@ result cert_verify(const struct cert *leaf, const struct certs *chain, const str
 		   int64_t at_ms, struct err *e) MUST_CHECK;
 
 /* --- Making ---------------------------------------------------------------------------------------------------- */
-/* algorithm: "RSA-2048", "RSA-4096", "ECDSA-P256", "ECDSA-P384". RSA-4096 can take seconds. */
+/* algorithm: "RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256", "ECDSA-P384": kubeadm's. RSA-4096 can take seconds. */
 result key_generate(const char *algorithm, struct key **ret, struct err *e) MUST_CHECK;
+
+bool key_can_generate(const char *algorithm);
 
 struct ca_request {
 	const char *common_name;    /* "kubernetes" */

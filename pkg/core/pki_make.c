@@ -16,21 +16,36 @@
 
 /* --- Keys ------------------------------------------------------------------------------------------------------ */
 
+static const struct algorithm {
+	const char *name, *curve; /* no curve: RSA */
+	size_t bits;
+} ALGORITHMS[] = {
+	{ "RSA-2048", NULL, 2048 }, { "RSA-3072", NULL, 3072 }, { "RSA-4096", NULL, 4096 },
+	{ "ECDSA-P256", "P-256", 0 }, { "ECDSA-P384", "P-384", 0 },
+};
+
+static const struct algorithm *algorithm_find(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(ALGORITHMS); i++)
+		if (str_eq(ALGORITHMS[i].name, name))
+			return &ALGORITHMS[i];
+	return NULL;
+}
+
+bool key_can_generate(const char *algorithm)
+{
+	return algorithm_find(algorithm) != NULL;
+}
+
 result key_generate(const char *algorithm, struct key **ret, struct err *e)
 {
-	EVP_PKEY *pkey = NULL;
-	if (str_eq(algorithm, "RSA-2048"))
-		pkey = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)2048);
-	else if (str_eq(algorithm, "RSA-4096"))
-		pkey = EVP_PKEY_Q_keygen(NULL, NULL, "RSA", (size_t)4096);
-	else if (str_eq(algorithm, "ECDSA-P256"))
-		pkey = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
-	else if (str_eq(algorithm, "ECDSA-P384"))
-		pkey = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
-	else
+	const struct algorithm *a = algorithm_find(algorithm);
+	if (!a)
 		return err_set(e, ERR_INPUT,
-			       "key algorithm \"%s\" is none of RSA-2048, RSA-4096, ECDSA-P256, ECDSA-P384",
+			       "key algorithm \"%s\" is none of RSA-2048, RSA-3072, RSA-4096, ECDSA-P256, ECDSA-P384",
 			       algorithm ? algorithm : "");
+	EVP_PKEY *pkey = a->curve ? EVP_PKEY_Q_keygen(NULL, NULL, "EC", a->curve)
+				  : EVP_PKEY_Q_keygen(NULL, NULL, "RSA", a->bits);
 	if (!pkey)
 		return pki_err(e, ERR_OTHER, "generating a key %s", algorithm);
 	struct key *k = mem_alloc(sizeof(*k));
@@ -336,7 +351,7 @@ static result cross_check(const struct cert *ca, const struct cert *issuer, stru
 	if (!why)
 		return OK;
 	cleanup(str_freep) char *name = cert_subject(issuer);
-	return err_set(e, ERR_INPUT, "the issuer \"%.200s\" %s: no cross certificate, use strategy Bundle", name, why);
+	return err_set(e, ERR_INPUT, "the issuer \"%.200s\" %s: no cross certificate", name, why);
 }
 
 static result subject_ca_check(const struct cert *ca, struct err *e)

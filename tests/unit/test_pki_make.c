@@ -149,7 +149,7 @@ static result verify(const struct cert *leaf, const struct cert *via, const stru
 static void every_algorithm_is_generated(void **state)
 {
 	(void)state;
-	static const char *const names[] = { "RSA-2048", "RSA-4096", "ECDSA-P256", "ECDSA-P384" };
+	static const char *const names[] = { "RSA-2048", "RSA-3072", "RSA-4096", "ECDSA-P256", "ECDSA-P384" };
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		cleanup(key_freep) struct key *k = NULL;
 		assert_ok(key_generate(names[i], &k, &err));

@@ -289,6 +289,7 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 	out->reported = n->reported && n->report_back == s->back;
 	out->report_step = n->report_step;
 	out->report_at_ms = s->clock;
+	out->job_asked_ms = w->now_ms;
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		out->levels[f] = level_seen(n, (enum facet)f, s->back);
 	out->controller_manager_started_ms = n->manager_started;
@@ -348,6 +349,7 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	tally_of(&w->token_secrets, published);
 	w->cluster_info = info == O ? CLUSTER_INFO_OLD : info == N ? CLUSTER_INFO_NEW : CLUSTER_INFO_BOTH;
 	w->extension_auth_has_old = seen(s->extension & (s->back ? N : O));
+	w->kubeadm_config = SEEN_YES;
 	w->kubeadm_certs = seen(s->kubeadm_certs);
 	w->admin_kubeconfig = seen(s->admin);
 	w->controller_manager = (struct lease_state){ .known = true, .exists = true, .holder = str_printf("node-%zu_x", s->leader),

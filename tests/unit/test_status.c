@@ -136,7 +136,8 @@ static void scene_init(struct scene *s)
 	memset(s, 0, sizeof *s);
 	s->request = (struct request){ .name = str_dup("c"), .trigger = str_dup("q4"), .generation = 7, .max_workers = 1,
 				       .restart_workloads = true, .pods_per_second = 10 };
-	s->world = (struct world){ .now_ms = 1000000, .request = &s->request, .nodes_known = true };
+	s->world = (struct world){ .now_ms = 1000000, .request = &s->request, .nodes_known = true,
+				   .kubeadm_config = SEEN_YES };
 	struct node_state *n = world_add_node(&s->world);
 	n->name = str_dup("alpha");
 	n->ready = n->control_plane = true;
