@@ -251,6 +251,7 @@ test: ## the tests that every change must pass, real clusters included
 test-all: ## every test there is, the long end-to-end story included
 	tests/run
 	tests/e2e/run
+	tests/refusals/run
 bench: ## measure speed, memory and failed requests
 	tests/bench/run
 demo: ## a cluster, a rotation, to watch
