@@ -14,7 +14,7 @@
 #define LOCK STATE_DIR "/lock"
 
 struct options {
-	const char *root, *desired_file, *report_file;
+	const char *root, *desired_file, *report_file; /* report_file "-": standard output; NULL: as the command has it */
 	bool json;
 };
 
@@ -158,37 +158,52 @@ static void print_node(const struct node *n)
 		printf("BLOCKER %s %s: %s\n", n->report->blockers[i].code, n->report->blockers[i].object, n->report->blockers[i].message);
 }
 
-static int inspect_command(struct options *o)
+static result inspect(struct node *n, const struct options *o, struct err *e)
+{
+	if (!node_begin(n, o->root, e).ok)
+		return n->report->n_blockers ? OK : FAILED; /* what a blocker says is no failure of this program */
+	return node_observe(n, e);
+}
+
+static result inspected_state(const struct options *o, struct desired *d, struct err *e)
+{
+	for (size_t f = 0; f < FACET_COUNT; f++)
+		d->levels[f] = FACET_UNTOUCHED;
+	if (o->desired_file || getenv(CONTRACT_ENV))
+		TRY(read_desired(o, d, e));
+	if (!d->run)
+		d->run = str_dup("inspect");
+	d->pods = d->pods && !d->new_pem; /* who has read N is remembered in a file, and this is to change nothing */
+	return OK;
+}
+
+static int inspect_command(const struct options *o)
 {
 	struct desired d cleanup(desired_release) = { 0 };
 	struct report r cleanup(report_release) = { 0 };
 	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_path = CONTRACT_KEY_PATH };
 	struct err e = { 0 };
-	if (!o->desired_file && !getenv(CONTRACT_ENV)) {
-		for (size_t f = 0; f < FACET_COUNT; f++)
-			d.levels[f] = FACET_UNTOUCHED;
-	} else if (!read_desired(o, &d, &e).ok) {
+	if (!inspected_state(o, &d, &e).ok) {
 		fprintf(stderr, "certrotation-node: %s\n", e.message);
 		return 2;
 	}
-	if (!d.run)
-		d.run = str_dup("inspect");
 	r.node = str_dup(d.node ? d.node : "");
 	r.run = str_dup(d.run);
-	if (!node_begin(&n, o->root, &e).ok || !node_observe(&n, &e).ok) {
+	result done = inspect(&n, o, &e);
+	if (!done.ok) {
 		fprintf(stderr, "certrotation-node: %s\n", e.message);
-		return 1;
+		r.error = str_dup(e.message);
 	}
-	o->report_file = "-";
 	if (o->json)
 		return write_report(o, &r);
-	print_node(&n);
-	return 0;
+	if (done.ok)
+		print_node(&n);
+	return done.ok ? 0 : 1;
 }
 
 static void usage(FILE *to)
 {
-	fputs("usage: certrotation-node inspect [--json] [--desired FILE] [--root DIR]\n"
+	fputs("usage: certrotation-node inspect [--json [--report FILE]] [--desired FILE] [--root DIR]\n"
 	      "           what is on this node, and what a run would change; changes nothing\n"
 	      "       certrotation-node converge [--desired FILE] [--report FILE] [--root DIR]\n"
 	      "           bring this node to what $" CONTRACT_ENV " (or FILE) asks for\n"
@@ -220,7 +235,7 @@ static bool parse(int argc, char **argv, struct options *o)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .root = "", .report_file = CONTRACT_TERMINATION_PATH };
+	struct options o = { .root = "" };
 	if (argc > 1 && str_eq(argv[1], "--version"))
 		return puts(CERTROTATION_VERSION) < 0;
 	if (argc > 1 && str_eq(argv[1], "--help")) {
@@ -233,10 +248,13 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	log_init(LOG_JSON, LOG_INFO);
+	bool looks = str_eq(argv[1], "inspect");
+	if (!o.report_file)
+		o.report_file = looks ? "-" : CONTRACT_TERMINATION_PATH;
+	if (looks)
+		return inspect_command(&o);
 	if (str_eq(argv[1], "converge"))
 		return converge_command(&o);
-	if (str_eq(argv[1], "inspect"))
-		return inspect_command(&o);
 	usage(stderr);
 	return 2;
 }

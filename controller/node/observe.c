@@ -427,8 +427,10 @@ static result observe_pods(struct node *n, struct err *e)
 {
 	char *dir cleanup(str_freep) = str_printf("%s" KUBELET_DIR, n->layout.root);
 	bool clean = n->no_pods || n->desired->levels[FACET_CLEAN] == CLEAN_YES; /* its memory goes with the run's folder */
-	if (clean || !n->desired->pods || !n->new_ca)
+	if (clean || !n->desired->pods)
 		return OK;
+	if (!n->new_ca)
+		return podca_mounters(dir, n->old_ca, n->report, e);
 	char *new cleanup(str_freep) = readers_of(n, n->new_ca), *old cleanup(str_freep) = readers_of(n, n->old_ca);
 	const struct podca_memory memory = { .new = new, .old = old };
 	TRY(file_mkdir(n->layout.run_dir, 0700, e));

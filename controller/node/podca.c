@@ -47,22 +47,15 @@ static int64_t written_ms(const char *volume, const char *file)
 
 /* What one file holds, certificate by certificate: a bundle of a Pod's own may hold hundreds, and the CA among them. */
 struct found {
+	const struct look *look;
 	bool old, new;
 };
 
-static void look_at_pem(const struct look *l, const char *text, struct found *ret)
+static void look_at_cert(void *context, const struct cert *c)
 {
-	static const char BEGIN[] = "-----BEGIN CERTIFICATE-----";
-	for (const char *p = strstr(text, BEGIN); p;) {
-		const char *next = strstr(p + strlen(BEGIN), BEGIN);
-		struct cert *c cleanup(cert_freep) = NULL;
-		struct err broken;
-		if (cert_from_pem(p, next ? (size_t)(next - p) : strlen(p), &c, &broken).ok) {
-			ret->old = ret->old || cert_equal(c, l->old_ca);
-			ret->new = ret->new || cert_equal(c, l->new_ca);
-		}
-		p = next;
-	}
+	struct found *f = context;
+	f->old = f->old || cert_equal(c, f->look->old_ca);
+	f->new = f->new || (f->look->new_ca && cert_equal(c, f->look->new_ca));
 }
 
 static struct mounted *mounted_of(struct look *l, const char *uid)
@@ -81,14 +74,14 @@ static struct mounted *mounted_of(struct look *l, const char *uid)
 static result look_at_file(struct look *l, const char *uid, const char *volume, const char *file, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_SECRET;
-	struct found f = { 0 };
+	struct found f = { .look = l };
 	struct err broken;
 	result r = file_read(file, CA_FILE_MAX, &text, &broken);
 	if (!r.ok && broken.kind == ERR_NOT_FOUND)
 		return OK;
 	if (!r.ok)
 		return err_set(e, broken.kind, "%s", broken.message);
-	look_at_pem(l, buf_str(&text), &f);
+	certs_scan(buf_str(&text), look_at_cert, &f);
 	if (!f.old && !f.new)
 		return OK;
 	struct mounted *m = mounted_of(l, uid);
@@ -278,15 +271,29 @@ static void look_release(struct look *l)
 	strs_release(&l->doubtful_old);
 }
 
-result podca_look(const char *kubelet_dir, const struct podca_memory *memory, const struct cert *old_ca, const struct cert *new_ca,
-		  struct report *r, struct err *e)
+static result look_at_pods(struct look *l, const char *kubelet_dir, struct err *e)
 {
-	struct look l cleanup(look_release) = { .old_ca = old_ca, .new_ca = new_ca, .report = r };
 	struct strs pods cleanup(strs_release) = { 0 };
 	char *dir cleanup(str_freep) = str_printf("%s/pods", kubelet_dir);
 	TRY(file_list(dir, PODS_MAX, &pods, e));
 	for (size_t i = 0; i < pods.n; i++)
-		TRY_CTX(look_at_pod(&l, dir, pods.items[i], e), e, "looking for authorities in Pods' volumes");
+		TRY_CTX(look_at_pod(l, dir, pods.items[i], e), e, "looking for authorities in Pods' volumes");
+	return OK;
+}
+
+result podca_mounters(const char *kubelet_dir, const struct cert *ca, struct report *r, struct err *e)
+{
+	struct look l cleanup(look_release) = { .old_ca = ca, .report = r };
+	TRY(look_at_pods(&l, kubelet_dir, e));
+	add_pod_lists(&l);
+	return OK;
+}
+
+result podca_look(const char *kubelet_dir, const struct podca_memory *memory, const struct cert *old_ca, const struct cert *new_ca,
+		  struct report *r, struct err *e)
+{
+	struct look l cleanup(look_release) = { .old_ca = old_ca, .new_ca = new_ca, .report = r };
+	TRY(look_at_pods(&l, kubelet_dir, e));
 	recall(memory->new, &l.remembered);
 	recall(memory->old, &l.remembered_old);
 	TRY(process_each_container(container_seen, &l, e));

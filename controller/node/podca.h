@@ -23,5 +23,7 @@ struct podca_memory {
 /* Fills r's pods_* fields. kubelet_dir: "/var/lib/kubelet". */
 result podca_look(const char *kubelet_dir, const struct podca_memory *memory, const struct cert *old_ca, const struct cert *new_ca,
 		  struct report *r, struct err *e) MUST_CHECK;
+/* Before there is an N, for a plan: whose volumes hold `ca`, as r's pods_total and pods_stale. Changes nothing on the node. */
+result podca_mounters(const char *kubelet_dir, const struct cert *ca, struct report *r, struct err *e) MUST_CHECK;
 
 #endif

@@ -31,5 +31,7 @@ const struct phase_text *phase_text(enum phase p);
 /* What users see instead of a phase while a run goes back, and after it has. */
 #define PHASE_NAME_ROLLING_BACK "RollingBack"
 #define PHASE_NAME_ROLLED_BACK "RolledBack"
+/* What they see when a plan was asked for and is there. */
+#define PHASE_NAME_PLANNED "Planned"
 
 #endif

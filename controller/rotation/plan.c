@@ -17,6 +17,7 @@ static const char *const NAMES[] = {
 	[ACT_REFRESH_PODS] = "RefreshPods",
 	[ACT_PRUNE_EXTENSION_AUTH] = "PruneExtensionAuthentication",
 	[ACT_FINISH] = "Finish",
+	[ACT_DISMISS] = "DismissNodePods",
 };
 _Static_assert(ARRAY_LEN(NAMES) == ACT_COUNT, "an action without a name");
 

@@ -23,6 +23,7 @@ enum action_kind {
 	ACT_REFRESH_PODS,          /* annotate our own pods: the kubelet then refreshes their volumes at once */
 	ACT_PRUNE_EXTENSION_AUTH,  /* extension-apiserver-authentication without O */
 	ACT_FINISH,                /* N's key leaves the Secret, roles turn, node Pods go */
+	ACT_DISMISS,               /* node Pods that nobody needs any more go: a plan is made, or was withdrawn */
 	ACT_COUNT
 };
 
@@ -35,6 +36,7 @@ struct action {
 	int level;
 	int levels[FACET_COUNT];   /* ACT_NODE: FACET_UNTOUCHED_LEVEL or the level to reach */
 	bool needs_key, wants_bridge;
+	bool inspect;              /* ACT_NODE: look only; nothing can be written there */
 };
 
 #define FACET_UNTOUCHED_LEVEL (-2)

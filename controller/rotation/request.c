@@ -90,6 +90,15 @@ static result parse_accepted(const struct json *spec, struct request *r, struct 
 	return OK;
 }
 
+static result parse_mode(const struct json *spec, struct request *r, struct err *e)
+{
+	const char *mode = json_str_or(json_get(spec, "mode"), "Apply");
+	r->plan_only = str_eq(mode, "Plan");
+	if (r->plan_only || str_eq(mode, "Apply"))
+		return OK;
+	return err_set(e, ERR_INPUT, "spec.mode must be Apply or Plan");
+}
+
 static result parse_only(const struct json *spec, struct err *e)
 {
 	const char *strategy = json_get_str(spec, "strategy");
@@ -112,6 +121,7 @@ static result parse_spec(const struct json *spec, struct request *r, struct err 
 	if (!trigger || !*trigger || strlen(trigger) > TRIGGER_MAX)
 		return err_set(e, ERR_INPUT, "spec.trigger must be a text of 1 to %d characters", TRIGGER_MAX);
 	r->trigger = str_dup(trigger);
+	TRY(parse_mode(spec, r, e));
 	TRY(parse_only(spec, e));
 	TRY(parse_algorithm(spec, r, e));
 	TRY(parse_validity(json_get(spec, "newAuthority"), "spec.newAuthority.validityPeriod", 87600 * HOUR_MS,
@@ -163,6 +173,7 @@ result request_obey_copy(struct request *r, const struct json *copy, struct err 
 		return err_set(e, ERR_INPUT, "the copy of the spec on the run's Secret is not one of ours");
 	str_freep(&r->key_algorithm);
 	r->key_algorithm = str_dup(algorithm);
+	r->plan_only = false; /* a run goes on to its end, whatever is asked for after it */
 	r->validity_ms = validity_ms;
 	r->leaf_validity_ms = leaf_validity_ms;
 	r->approval_manual = r->approval_manual || json_get_bool(copy, "approvalManual", false);

@@ -186,7 +186,7 @@ static void cluster_blockers(const struct world *w, struct json *status, size_t 
 		add_blocker(status, count, o.items[i].code, o.items[i].object, o.items[i].message);
 }
 
-static void blockers(const struct world *w, enum phase now, struct json *status)
+void status_blockers(const struct world *w, enum phase now, struct json *status)
 {
 	size_t count = 0;
 	cluster_blockers(w, status, &count);
@@ -317,7 +317,54 @@ static void running_part(const struct status_input *in, struct json *status)
 	refused_rollback(in, status);
 	phase_conditions(in, status, buf_str(&message));
 	progress(in->world, p->phase, status);
-	blockers(in->world, p->phase, status);
+	status_blockers(in->world, p->phase, status);
+}
+
+/* --- Plans ---------------------------------------------------------------------------------------------------------------- */
+
+/* No phase: nothing has begun. */
+static void planning_part(const struct status_input *in, struct json *status)
+{
+	const struct position *p = in->position;
+	struct buf message cleanup(buf_release) = BUF_INIT, names cleanup(buf_release) = BUF_INIT;
+	buf_add_str(&message, "the plan is being made, which changes nothing: ");
+	waiting_message(in, &message);
+	names_text(&p->waits.names, &names);
+	char *cut cleanup(str_freep) = str_ndup(p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
+	json_set_str(status, "waitingFor", cut);
+	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Planning", buf_str(&message));
+	phase_conditions(in, status, buf_str(&message));
+	status_blockers(in->world, PHASE_PREPARING, status);
+}
+
+static void blocked_message(const struct json *plan, struct buf *out)
+{
+	size_t told = 0;
+	buf_addf(out, "the run would not go on: %lld blockers: ", (long long)json_get_int(plan, "blockersTotal", 0));
+	json_each(b, json_get(plan, "blockers"))
+		if (told++ < 3)
+			buf_addf(out, "%s%s: %s", told > 1 ? "; " : "", json_str_or(json_get(b, "object"), ""),
+				 json_str_or(json_get(b, "message"), ""));
+	buf_addf(out, ". The plan is made anew every few minutes until nothing blocks");
+}
+
+static void planned_part(const struct status_input *in, struct json *status)
+{
+	struct buf message cleanup(buf_release) = BUF_INIT;
+	bool blocked = json_get_int(in->plan, "blockersTotal", 0) > 0;
+	if (blocked) {
+		blocked_message(in->plan, &message);
+		json_set_str(status, "waitingFor", json_get_str(json_first(json_get(in->plan, "blockers")), "object"));
+	} else {
+		json_set_str(status, "phase", PHASE_NAME_PLANNED);
+		buf_addf(&message, "nothing was changed. With spec.mode Apply: %s", json_str_or(json_get(in->plan, "summary"), ""));
+	}
+	summary_conditions(in, status, !blocked, blocked, blocked ? "Blocked" : "Planned", buf_str(&message));
+	phase_conditions(in, status, "");
+	if (json_get(in->plan, "blockers"))
+		json_set(status, "blockers", json_copy(json_get(in->plan, "blockers")));
+	json_set_int(status, "blockersTotal", json_get_int(in->plan, "blockersTotal", 0));
+	json_set(status, "plan", json_copy(in->plan));
 }
 
 static void resting_part(const struct status_input *in, struct json *status)
@@ -339,7 +386,11 @@ static void resting_part(const struct status_input *in, struct json *status)
 		return;
 	}
 	bool invalid = in->standing == STANDING_INVALID;
-	buf_addf(&message, invalid ? "%s" : "waiting for the run of %s to end; then this one begins", in->detail);
+	const char *then = in->request->plan_only ? "the plan is made" : "this one begins";
+	if (invalid)
+		buf_add_str(&message, in->detail);
+	else
+		buf_addf(&message, "waiting for the run of %s to end; then %s", in->detail, then);
 	set_cut(status, "waitingFor", in->detail, TEXT_MAX);
 	summary_conditions(in, status, false, invalid, invalid ? "Invalid" : "Queued", buf_str(&message));
 	phase_conditions(in, status, buf_str(&message));
@@ -351,6 +402,10 @@ struct json *status_make(const struct status_input *in)
 	json_set_int(status, "observedGeneration", in->request->generation);
 	if (in->standing == STANDING_RUNS)
 		running_part(in, status);
+	else if (in->standing == STANDING_PLANNING)
+		planning_part(in, status);
+	else if (in->standing == STANDING_PLANNED)
+		planned_part(in, status);
 	else
 		resting_part(in, status);
 	history_part(in, status);

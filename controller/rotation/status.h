@@ -19,11 +19,14 @@ enum standing {
 	STANDING_DONE,      /* its trigger is recorded */
 	STANDING_ROLLED_BACK, /* ditto, and its run was taken back */
 	STANDING_INVALID,   /* it can't be served as it stands */
+	STANDING_PLANNING,  /* mode Plan: being made; position says what it waits for */
+	STANDING_PLANNED,   /* mode Plan: `plan` is what was asked for */
 };
 
 struct status_input {
 	const struct world *world;
-	const struct position *position;   /* with STANDING_RUNS */
+	const struct position *position;   /* with STANDING_RUNS and STANDING_PLANNING */
+	const struct json *plan;           /* with STANDING_PLANNED: status.plan (forecast.h); borrowed */
 	const struct request *request;
 	enum standing standing;
 	const char *detail;                /* STANDING_QUEUED: the run that goes first; STANDING_INVALID: what is wrong */
@@ -35,6 +38,8 @@ struct status_input {
 
 /* The status object. Caller frees. */
 struct json *status_make(const struct status_input *in) __attribute__((returns_nonnull));
+/* "blockers" and "blockersTotal" of an object: what holds the run up in that phase. */
+void status_blockers(const struct world *w, enum phase now, struct json *ret_object);
 /* True when they differ in anything a reader would notice. */
 bool status_differs(const struct json *previous, const struct json *next);
 

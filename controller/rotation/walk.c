@@ -302,7 +302,7 @@ static void plan_authority(const struct world *w, int step, struct plan *ret)
 		plan_plain(ACT_CREATE_AUTHORITY, step, ret);
 }
 
-static bool job_may_start(const struct world *w, const struct node_state *n, struct plan *ret)
+bool walk_job_may_start(const struct world *w, const struct node_state *n, struct plan *ret)
 {
 	if (n->job_running)
 		return false;
@@ -317,7 +317,7 @@ static bool job_may_start(const struct world *w, const struct node_state *n, str
 
 static void plan_job(const struct world *w, const struct node_state *n, int step, struct plan *ret)
 {
-	if (!job_may_start(w, n, ret))
+	if (!walk_job_may_start(w, n, ret))
 		return;
 	struct action *a = plan_add(ret, ACT_NODE, step);
 	a->node = n;
@@ -356,7 +356,7 @@ static void plan_bridge(const struct world *w, int step, struct plan *ret)
 		}
 		first = first ? first : n;
 	}
-	if (!first || !job_may_start(w, first, ret))
+	if (!first || !walk_job_may_start(w, first, ret))
 		return;
 	struct action *a = plan_add(ret, ACT_NODE, step);
 	a->node = first;

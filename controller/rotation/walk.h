@@ -72,6 +72,9 @@ void walk_levels(size_t step, bool control_plane, int ret_levels[static FACET_CO
 /* True when the node has nothing left to do for the step. */
 bool walk_node_done(size_t step, const struct node_state *n);
 
+/* False while a node Pod runs there or its back-off lasts; when to look again goes into ret. */
+bool walk_job_may_start(const struct world *w, const struct node_state *n, struct plan *ret);
+
 /* The table and the picture of README.md. */
 void walk_print(struct buf *out);
 

@@ -33,6 +33,52 @@ struct straggler *world_add_straggler(struct world *w)
 	return s;
 }
 
+struct issued *world_add_issued(struct world *w)
+{
+	if (w->issued_total++ >= WORLD_LISTED_MAX)
+		return NULL;
+	w->issued = mem_realloc(w->issued, w->n_issued + 1, sizeof *w->issued);
+	struct issued *i = &w->issued[w->n_issued++];
+	memset(i, 0, sizeof *i);
+	return i;
+}
+
+struct copy *world_add_copy(struct world *w)
+{
+	if (w->copies_total++ >= WORLD_LISTED_MAX)
+		return NULL;
+	w->copies = mem_realloc(w->copies, w->n_copies + 1, sizeof *w->copies);
+	struct copy *c = &w->copies[w->n_copies++];
+	memset(c, 0, sizeof *c);
+	return c;
+}
+
+void world_drop_issued(struct world *w)
+{
+	for (size_t i = 0; i < w->n_issued; i++) {
+		str_freep(&w->issued[i].request);
+		str_freep(&w->issued[i].subject);
+	}
+	free(w->issued);
+	w->issued = NULL;
+	w->n_issued = w->issued_total = 0;
+}
+
+void world_drop_copies(struct world *w)
+{
+	for (size_t i = 0; i < w->n_copies; i++) {
+		struct copy *c = &w->copies[i];
+		str_freep(&c->kind);
+		str_freep(&c->namespace);
+		str_freep(&c->name);
+		str_freep(&c->key);
+		str_freep(&c->subject);
+	}
+	free(w->copies);
+	w->copies = NULL;
+	w->n_copies = w->copies_total = 0;
+}
+
 void node_add_blocker(struct node_state *n, const char *code, const char *object, const char *message)
 {
 	n->blockers = mem_realloc(n->blockers, n->n_blockers + 1, sizeof *n->blockers);
@@ -120,6 +166,9 @@ void world_release(struct world *w)
 	str_freep(&w->controller_manager.holder);
 	str_freep(&w->scheduler.holder);
 	strs_release(&w->csrs_unsigned);
+	str_freep(&w->authority);
+	world_drop_issued(w);
+	world_drop_copies(w);
 	memset(w, 0, sizeof *w);
 }
 

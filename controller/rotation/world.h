@@ -13,6 +13,8 @@
 #include "facet.h"
 
 #define WORLD_NAMES_MAX 10
+#define WORLD_LISTED_MAX 100
+#define WORLD_OWNERS_MAX 1000 /* owners of pods that a plan looks at */
 
 enum seen { SEEN_UNKNOWN, SEEN_NO, SEEN_YES };
 
@@ -26,6 +28,7 @@ struct request {
 	bool approval_manual;
 	bool approved_drop;                    /* spec.approve for this trigger and DroppingOld */
 	bool paused;
+	bool plan_only;                        /* spec.mode == Plan: say what a run would do, and change nothing */
 	bool rollback;                         /* spec.rollback for this trigger, or the object is being deleted */
 	struct strs accepted;                  /* spec.acceptStragglers for this trigger: "Pod/ns/name" */
 	int max_workers;                       /* spec.nodes.maxConcurrentWorkers */
@@ -115,6 +118,27 @@ struct straggler {
 	char *reason;         /* why it is waited for */
 };
 
+/* What will stop working at the drop. Of each kind the first WORLD_LISTED_MAX are kept, all are counted. */
+struct issued {
+	char *request, *subject;  /* the CertificateSigningRequest's name; the certificate's subject */
+	int64_t not_after_ms;
+};
+
+/* What a value in a Secret or ConfigMap holds. */
+enum copy_holds {
+	COPY_AUTHORITY = 1,       /* the authority's certificate */
+	COPY_KUBECONFIG = 2,      /* a kubeconfig that trusts the authority */
+	COPY_CERTIFICATE = 4,     /* a certificate that the authority has issued */
+	COPY_UNREADABLE = 8,      /* what looks like a kubeconfig, but can't be read */
+};
+
+struct copy {
+	char *kind, *namespace, *name, *key;
+	int holds;                /* COPY_* bits */
+	char *subject;            /* of the first certificate that the authority has issued; NULL */
+	int64_t not_after_ms;     /* ditto */
+};
+
 struct lease_state {
 	bool known, exists;
 	char *holder;         /* "" when released */
@@ -148,10 +172,25 @@ struct world {
 	bool csrs_known;
 	struct strs csrs_unsigned;       /* approved, still without a certificate */
 	size_t csrs_from_old;            /* client certificates issued by O since the run began, as far as seen */
+
+	/* For a plan (forecast.h); nothing of it is read for a run. */
+	char *authority;                 /* fingerprint of the authority that is published; NULL: unknown */
+	size_t inspections;              /* node Pods that are left of plans, or of requests that were withdrawn */
+	size_t pods_unlisted;            /* that mount a cluster CA, of owners beyond WORLD_OWNERS_MAX */
+	struct issued *issued;
+	size_t n_issued, issued_total;
+	bool copies_known;
+	struct copy *copies;
+	size_t n_copies, copies_total;
 };
 
 struct node_state *world_add_node(struct world *w);
 struct straggler *world_add_straggler(struct world *w);
+/* Counts one; NULL when so many are listed already. */
+struct issued *world_add_issued(struct world *w);
+struct copy *world_add_copy(struct world *w);
+void world_drop_issued(struct world *w);
+void world_drop_copies(struct world *w);
 void node_add_blocker(struct node_state *n, const char *code, const char *object, const char *message);
 void tally_lag(struct strs *names, const char *name); /* keeps the first WORLD_NAMES_MAX */
 void request_release(struct request *r);

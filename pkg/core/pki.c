@@ -227,6 +227,19 @@ result cert_from_pem(const char *pem, size_t len, struct cert **ret, struct err 
 	return OK;
 }
 
+void certs_scan(const char *text, void (*each)(void *context, const struct cert *c), void *context)
+{
+	static const char BEGIN[] = "-----BEGIN CERTIFICATE-----";
+	for (const char *p = strstr(text, BEGIN); p;) {
+		const char *next = strstr(p + strlen(BEGIN), BEGIN);
+		cleanup(cert_freep) struct cert *c = NULL;
+		struct err broken;
+		if (cert_from_pem(p, next ? (size_t)(next - p) : strlen(p), &c, &broken).ok)
+			each(context, c);
+		p = next;
+	}
+}
+
 static bool is_key_name(const char *name)
 {
 	return str_eq(name, PEM_STRING_PKCS8INF) || str_eq(name, PEM_STRING_RSA) ||

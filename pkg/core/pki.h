@@ -36,6 +36,9 @@ struct cert *cert_copy(const struct cert *c) __attribute__((returns_nonnull)); /
 result certs_from_pem(const char *pem, size_t len, struct certs *ret, struct err *e) MUST_CHECK;
 /* The first one only (what kubeadm's TryLoadCertFromDisk does). ERR_INPUT as above, for all of the text. */
 result cert_from_pem(const char *pem, size_t len, struct cert **ret, struct err *e) MUST_CHECK;
+/* Each certificate of a text that may hold anything, hundreds of them too, in order; what is broken is skipped. For looking for
+ * something; never where a bundle must be whole. The certificate is borrowed for the call. */
+void certs_scan(const char *text, void (*each)(void *context, const struct cert *c), void *context);
 /* The first private key, unencrypted: PKCS#1, SEC1 or PKCS#8. ERR_INPUT: none, broken, encrypted. */
 result key_from_pem(const char *pem, size_t len, struct key **ret, struct err *e) MUST_CHECK;
 void cert_to_pem(const struct cert *c, struct buf *out);

@@ -1,0 +1,447 @@
+#include "forecast.h"
+#include "status.h"
+
+#include <string.h>
+
+#define LOOK_MS 2000
+#define SUBJECT_MAX 300
+
+/* --- What it waits for ------------------------------------------------------------------------------------------------ */
+
+static bool wait_for(struct waits *w, const char *reason, const char *message)
+{
+	w->reason = reason;
+	buf_clear(&w->message);
+	buf_add_str(&w->message, message);
+	return false;
+}
+
+/* A node that is not Ready can't be visited, and blocks the run that is planned: the plan says so. */
+bool forecast_visited(const struct world *w, struct waits *ret)
+{
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (!n->ready)
+			continue;
+		ret->total++;
+		if (n->reported)
+			ret->done++;
+		else
+			tally_lag(&ret->names, n->name);
+	}
+	if (w->nodes_known && w->n_nodes && ret->done == ret->total)
+		return true;
+	return wait_for(ret, "VisitingNodes", "a look at every node, by a Pod there that can't write");
+}
+
+static bool all_read(const struct world *w, struct waits *ret)
+{
+	const struct { bool known; const char *what; } parts[] = {
+		{ w->pods_known, "pods" },
+		{ w->copies_known, "Secrets and ConfigMaps" },
+		{ w->csrs_known, "CertificateSigningRequests" },
+		{ w->root_configmaps.known && w->token_secrets.known, "published authorities" },
+		{ w->kubeadm_certs != SEEN_UNKNOWN, "Secret kube-system/kubeadm-certs" },
+		{ w->authority != NULL, "the authority in force" },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(parts); i++)
+		if (!parts[i].known)
+			tally_lag(&ret->names, parts[i].what);
+	return !ret->names.n || wait_for(ret, "ReadingCluster", "these to be read");
+}
+
+bool forecast_locate(const struct world *w, struct position *ret)
+{
+	memset(ret, 0, sizeof *ret);
+	if (w->request && w->request->paused) {
+		ret->held = true;
+		return wait_for(&ret->waits, "Paused", "spec.paused to be false");
+	}
+	if (!forecast_visited(w, &ret->waits))
+		return false;
+	waits_release(&ret->waits);
+	return all_read(w, &ret->waits);
+}
+
+/* --- What to do ------------------------------------------------------------------------------------------------------- */
+
+void forecast_actions(const struct world *w, const struct position *p, struct plan *ret)
+{
+	plan_look_again(ret, LOOK_MS);
+	for (size_t i = 0; i < w->n_nodes && !p->held; i++) {
+		const struct node_state *n = &w->nodes[i];
+		if (n->reported || !n->ready || !walk_job_may_start(w, n, ret))
+			continue;
+		struct action *a = plan_add(ret, ACT_NODE, 0);
+		a->node = n;
+		a->inspect = true;
+	}
+}
+
+void forecast_rest(const struct world *w, struct plan *ret)
+{
+	if (w->run.exists || !w->inspections)
+		return;
+	plan_add(ret, ACT_DISMISS, 0);
+	plan_look_again(ret, LOOK_MS);
+}
+
+/* --- How long --------------------------------------------------------------------------------------------------------- */
+
+static size_t count_nodes(const struct world *w, bool control_planes)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < w->n_nodes; i++)
+		n += w->nodes[i].control_plane == control_planes;
+	return n;
+}
+
+static size_t pods_rolled(const struct world *w)
+{
+	size_t pods = 0;
+	for (size_t i = 0; i < w->n_stragglers; i++)
+		if (w->stragglers[i].restartable && w->request->restart_workloads && !w->stragglers[i].accepted)
+			pods += w->stragglers[i].pods;
+	return pods;
+}
+
+static int64_t visit_all(size_t nodes)
+{
+	return nodes ? FORECAST_VISIT_MS + FORECAST_POD_MS * (int64_t)nodes : 0;
+}
+
+static int64_t cost_visit(const struct world *w)
+{
+	return visit_all(w->n_nodes);
+}
+
+static int64_t cost_one_visit(const struct world *w UNUSED)
+{
+	return FORECAST_VISIT_MS;
+}
+
+static int64_t cost_publish(const struct world *w)
+{
+	return (int64_t)(w->root_configmaps.total + w->token_secrets.total) * 1000 / FORECAST_PATCHES_PER_SECOND;
+}
+
+/* Set to restart at the pace that was asked for, then seen on the nodes. How long a pod takes to be ready is its own. */
+static int64_t cost_workloads(const struct world *w)
+{
+	int pace = w->request->pods_per_second > 0 ? w->request->pods_per_second : 1;
+	size_t pods = pods_rolled(w);
+	return pods ? (int64_t)pods * 1000 / pace + visit_all(w->n_nodes) : 0;
+}
+
+/* Steps of the cluster that take time; the others are a request or two. */
+static const struct {
+	const char *step;
+	int64_t (*cost)(const struct world *w);
+} COSTS[] = {
+	{ "visit", cost_visit },
+	{ "bridge", cost_one_visit },
+	{ "publish-both", cost_publish },
+	{ "publish-new", cost_publish },
+	{ "workloads", cost_workloads },
+};
+
+static bool moves_facet(const struct step *s, enum facet f)
+{
+	for (size_t i = 0; i < s->n_facets; i++)
+		if (s->facets[i].facet == f)
+			return true;
+	return false;
+}
+
+/* What one node takes for a step, its visit included. The scheduler restarts beside the controller-manager. */
+static int64_t node_ms(const struct step *s, bool control_plane)
+{
+	int64_t ms = FORECAST_VISIT_MS;
+	if (control_plane && moves_facet(s, FACET_ROOT))
+		ms += FORECAST_MANAGER_MS;
+	if (moves_facet(s, FACET_KUBELET))
+		ms += FORECAST_KUBELET_MS;
+	return ms;
+}
+
+static int64_t node_step_ms(const struct world *w, const struct step *s)
+{
+	size_t planes = count_nodes(w, true), workers = s->scope == SCOPE_NODES ? count_nodes(w, false) : 0;
+	size_t at_once = w->request->max_workers > 0 ? (size_t)w->request->max_workers : 1;
+	if (s->pace == PACE_ALL)
+		return visit_all(planes + workers) + node_ms(s, true) - FORECAST_VISIT_MS;
+	size_t rounds = s->pace == PACE_WORKERS ? (workers + at_once - 1) / at_once : workers;
+	return (int64_t)planes * node_ms(s, true) + (int64_t)rounds * node_ms(s, false);
+}
+
+int64_t forecast_step_ms(const struct world *w, size_t step)
+{
+	const struct step *s = walk_step(step);
+	if (s->scope != SCOPE_CLUSTER)
+		return node_step_ms(w, s);
+	for (size_t i = 0; i < ARRAY_LEN(COSTS); i++)
+		if (str_eq(COSTS[i].step, s->name))
+			return COSTS[i].cost(w);
+	return 0;
+}
+
+static int64_t phase_seconds(const struct world *w, enum phase p)
+{
+	int64_t ms = 0;
+	for (size_t i = 0; i < walk_length(); i++)
+		if (walk_step(i)->phase == p)
+			ms += forecast_step_ms(w, i);
+	return (ms + 999) / 1000;
+}
+
+/* --- What restarts ------------------------------------------------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	enum facet facet;      /* a step that moves it restarts the component */
+	bool everywhere;       /* on workers too */
+} COMPONENTS[] = {
+	{ "kube-controller-manager", FACET_ROOT, false },
+	{ "kube-scheduler", FACET_COMPONENTS, false },
+	{ "kubelet", FACET_KUBELET, true },
+};
+
+static size_t steps_that_move(enum phase p, enum facet f)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < walk_length(); i++)
+		n += walk_step(i)->phase == p && moves_facet(walk_step(i), f);
+	return n;
+}
+
+static void add_restart(const struct world *w, struct json *phase, size_t component)
+{
+	struct json *r = json_object();
+	size_t nodes = 0;
+	json_set_str(r, "component", COMPONENTS[component].name);
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		if (!w->nodes[i].control_plane && !COMPONENTS[component].everywhere)
+			continue;
+		if (nodes++ < WORLD_LISTED_MAX)
+			json_add_str(json_ensure_array(r, "nodes"), w->nodes[i].name);
+	}
+	json_set_int(r, "nodesTotal", (int64_t)nodes);
+	json_add(json_ensure_array(phase, "restarts"), r);
+}
+
+static void add_note(struct json *phase, const char *note)
+{
+	json_add_str(json_ensure_array(phase, "notes"), note);
+}
+
+/* The Kubernetes authority needs no restart of an API server: it is away for no second. Long-lived connections through it are cut. */
+static void availability(enum phase p, struct json *phase)
+{
+	size_t kubelet = steps_that_move(p, FACET_KUBELET), client = steps_that_move(p, FACET_KUBELET_CLIENT);
+	json_set_int(phase, "apiAwaySeconds", 0);
+	json_set_int(phase, "sessionCuts", (int64_t)(kubelet + client));
+	if (kubelet)
+		add_note(phase, "exec, attach, port-forward and logs -f sessions are cut once when the kubelet of their node restarts; pods "
+				"with readiness probes there are unready until their first probe, the node stays Ready");
+	if (client)
+		add_note(phase, "exec, attach, port-forward and logs -f sessions are cut once more when apiserver-kubelet-client changes "
+				"on the API server that they run through");
+}
+
+static void restarts(const struct world *w, enum phase p, struct json *phase)
+{
+	for (size_t c = 0; c < ARRAY_LEN(COMPONENTS); c++)
+		if (steps_that_move(p, COMPONENTS[c].facet))
+			add_restart(w, phase, c);
+	availability(p, phase);
+}
+
+/* --- Workloads ------------------------------------------------------------------------------------------------------------- */
+
+/* Why a run leaves it to a person; NULL: a run rolls it. */
+static const char *person_reason(const struct world *w, const struct straggler *s)
+{
+	if (s->accepted)
+		return "accepted by name: it is not waited for, and loses the API at the drop until it is restarted";
+	if (!s->restartable)
+		return s->reason ? s->reason : "nobody knows how to restart it";
+	return w->request->restart_workloads ? NULL : "spec.workloads.restart is None: restart it, or wait until it has restarted";
+}
+
+struct owners {
+	struct json *workloads;
+	const char *list, *total, *pods_total;
+	size_t n, pods;
+};
+
+static void add_owner(struct owners *o, const struct straggler *s, const char *reason)
+{
+	o->pods += s->pods;
+	if (o->n++ >= WORLD_LISTED_MAX)
+		return;
+	struct json *j = json_object();
+	char *name cleanup(str_freep) = str_printf("%s/%s/%s", s->kind, s->namespace, s->name);
+	json_set_str(j, "name", name);
+	json_set_int(j, "pods", (int64_t)s->pods);
+	json_set_str(j, "reason", reason);
+	json_add(json_ensure_array(o->workloads, o->list), j);
+}
+
+static void set_totals(const struct owners *o)
+{
+	json_set_int(o->workloads, o->total, (int64_t)o->n);
+	json_set_int(o->workloads, o->pods_total, (int64_t)o->pods);
+}
+
+static void workloads(const struct world *w, struct json *phase)
+{
+	struct json *j = json_ensure_object(phase, "workloads");
+	struct owners rolled = { j, "rolled", "rolledTotal", "rolledPods", 0, 0 };
+	struct owners person = { j, "byPerson", "byPersonTotal", "byPersonPods", 0, 0 };
+	for (size_t i = 0; i < w->n_stragglers; i++) {
+		const char *reason = person_reason(w, &w->stragglers[i]);
+		add_owner(reason ? &person : &rolled, &w->stragglers[i], reason);
+	}
+	set_totals(&rolled);
+	set_totals(&person);
+	json_set_int(j, "podsTotal", (int64_t)w->pods_total);
+	json_set_int(j, "podsUnlisted", (int64_t)w->pods_unlisted);
+	if (person.n)
+		add_note(phase, "the run stops here until a person has seen to what byPerson names, or has accepted it by name "
+				"(spec.acceptStragglers)");
+}
+
+/* --- What stops working ---------------------------------------------------------------------------------------------------- */
+
+static void set_time(struct json *j, const char *name, int64_t ms)
+{
+	char text[32];
+	time_format(ms, text);
+	json_set_str(j, name, text);
+}
+
+static void set_subject(struct json *j, const char *subject, int64_t not_after_ms)
+{
+	if (!subject)
+		return;
+	char *cut cleanup(str_freep) = str_ndup(subject, SUBJECT_MAX);
+	json_set_str(j, "subject", cut);
+	set_time(j, "notAfter", not_after_ms);
+}
+
+static void add_holds(struct json *j, int holds)
+{
+	static const struct { int bit; const char *name; } NAMES[] = {
+		{ COPY_AUTHORITY, "OldAuthority" },
+		{ COPY_KUBECONFIG, "KubeconfigTrustingOldAuthority" },
+		{ COPY_CERTIFICATE, "CertificateFromOldAuthority" },
+		{ COPY_UNREADABLE, "UnreadableKubeconfig" },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(NAMES); i++)
+		if (holds & NAMES[i].bit)
+			json_add_str(json_ensure_array(j, "holds"), NAMES[i].name);
+}
+
+static void add_certificate(struct json *stops, const struct issued *i)
+{
+	struct json *j = json_object();
+	json_set_str(j, "request", i->request);
+	set_subject(j, i->subject, i->not_after_ms);
+	json_add(json_ensure_array(stops, "certificates"), j);
+}
+
+static void add_copy(struct json *stops, const struct copy *c)
+{
+	struct json *j = json_object();
+	char *name cleanup(str_freep) = str_printf("%s/%s/%s", c->kind, c->namespace, c->name);
+	json_set_str(j, "object", name);
+	json_set_str(j, "key", c->key);
+	add_holds(j, c->holds);
+	set_subject(j, c->subject, c->not_after_ms);
+	json_add(json_ensure_array(stops, "copies"), j);
+}
+
+static void stops(const struct world *w, struct json *phase)
+{
+	struct json *j = json_ensure_object(phase, "stopsWorking");
+	for (size_t i = 0; i < w->n_issued; i++)
+		add_certificate(j, &w->issued[i]);
+	for (size_t i = 0; i < w->n_copies; i++)
+		add_copy(j, &w->copies[i]);
+	json_set_int(j, "certificatesTotal", (int64_t)w->issued_total);
+	json_set_int(j, "copiesTotal", (int64_t)w->copies_total);
+	json_set_str(j, "unknown", "Client certificates from CertificateSigningRequests that were signed more than an hour ago can't be "
+				   "known: the cluster deletes those requests. Nor can copies of kubeconfigs outside of the cluster, keystores, "
+				   "and what is encrypted. All of them are refused from this phase on.");
+}
+
+/* --- The plan --------------------------------------------------------------------------------------------------------------- */
+
+static void details(const struct world *w, enum phase p, struct json *phase)
+{
+	if (p == PHASE_PREPARING && w->kubeadm_certs == SEEN_YES)
+		add_note(phase, "Secret kube-system/kubeadm-certs (old keys for joins of control planes) is deleted");
+	if (p == PHASE_RESTARTING_WORKLOADS)
+		workloads(w, phase);
+	if (p == PHASE_AWAITING_APPROVAL && w->request->approval_manual)
+		add_note(phase, "it waits for spec.approve, for as long as that takes");
+	if (p == PHASE_DROPPING_OLD)
+		stops(w, phase);
+}
+
+static int64_t add_phases(const struct world *w, struct json *plan)
+{
+	int64_t total = 0;
+	for (size_t p = 0; p < PHASE_COMPLETED; p++) {
+		const struct phase_text *t = phase_text((enum phase)p);
+		struct json *j = json_object();
+		int64_t seconds = phase_seconds(w, (enum phase)p);
+		total += seconds;
+		json_set_str(j, "phase", t->name);
+		json_set_str(j, "moves", t->moves);
+		json_set_int(j, "estimatedSeconds", seconds);
+		restarts(w, (enum phase)p, j);
+		details(w, (enum phase)p, j);
+		json_add(json_ensure_array(plan, "phases"), j);
+	}
+	return total;
+}
+
+static void summary(const struct world *w, int64_t seconds, struct json *plan)
+{
+	size_t person = 0;
+	for (size_t i = 0; i < w->n_stragglers; i++)
+		person += person_reason(w, &w->stragglers[i]) != NULL;
+	char *text cleanup(str_freep) =
+		str_printf("%zu nodes, each kubelet restarts once; %zu of %zu pods that mount the authority are rolled, %zu workloads "
+			   "need a person; %zu certificates and %zu objects elsewhere are seen that stop working at the drop; the API is "
+			   "away for 0 s; about %lld s, waits for people and for pods to be ready aside",
+			   w->n_nodes, pods_rolled(w), w->pods_total, person, w->issued_total, w->copies_total, (long long)seconds);
+	json_set_str(plan, "summary", text);
+}
+
+struct json *forecast_make(const struct world *w)
+{
+	struct json *plan = json_object();
+	json_set_str(plan, "trigger", w->request->trigger);
+	json_set_int(plan, "observedGeneration", w->request->generation);
+	set_time(plan, "madeAt", w->now_ms);
+	json_set_str(plan, "authority", w->authority);
+	int64_t seconds = add_phases(w, plan);
+	json_set_int(plan, "estimatedSeconds", seconds);
+	json_set_int(plan, "apiAwaySeconds", 0);
+	status_blockers(w, PHASE_PREPARING, plan);
+	summary(w, seconds, plan);
+	return plan;
+}
+
+bool forecast_current(const struct json *plan, const struct request *r, const char *authority, int64_t now_ms)
+{
+	int64_t made = 0;
+	struct err e;
+	const char *text = json_get_str(plan, "madeAt");
+	if (!text || !time_parse(text, &made, &e).ok || json_get_int(plan, "observedGeneration", -1) != r->generation ||
+	    !str_eq(json_get_str(plan, "trigger"), r->trigger) || !str_eq(json_get_str(plan, "authority"), authority))
+		return false;
+	return !json_get_int(plan, "blockersTotal", 0) || now_ms < made + FORECAST_AGAIN_MS;
+}
