@@ -134,6 +134,8 @@ static result read_published(struct observation *o, struct err *e)
 	cert_to_pem(c, &text);
 	str_freep(&o->published_pem);
 	o->published_pem = buf_take(&text);
+	o->world->authority = mem_alloc(CERT_FINGERPRINT_SIZE);
+	cert_fingerprint(c, o->world->authority);
 	char *unit cleanup(str_freep) = cert_subject_attribute(c, "OU");
 	if (unit && str_starts(unit, AUTHORITY_UNIT))
 		str_copy(o->published_run, sizeof o->published_run, unit + strlen(AUTHORITY_UNIT));
@@ -184,4 +186,4 @@ static result authority_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
-const struct consumer consumer_authority = { "authority", false, authority_observe };
+const struct consumer consumer_authority = { "authority", READS_ALWAYS, authority_observe };

@@ -107,4 +107,4 @@ static result cluster_info_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
-const struct consumer consumer_cluster_info = { "cluster-info", true, cluster_info_observe };
+const struct consumer consumer_cluster_info = { "cluster-info", READS_IN_RUN, cluster_info_observe };

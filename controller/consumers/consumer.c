@@ -6,7 +6,8 @@
 const struct consumer *const CONSUMERS[] = {
 	&consumer_authority,    &consumer_nodes,   &consumer_root_configmaps, &consumer_token_secrets,
 	&consumer_cluster_info, &consumer_pods,    &consumer_leases,          &consumer_extension_auth,
-	&consumer_kubeadm_config, &consumer_kubeadm_certs, &consumer_admin_kubeconfig, &consumer_csrs,  &consumer_servers,
+	&consumer_kubeadm_config, &consumer_kubeadm_certs, &consumer_admin_kubeconfig, &consumer_csrs,  &consumer_copies,
+	&consumer_servers,
 };
 const size_t N_CONSUMERS = ARRAY_LEN(CONSUMERS);
 
@@ -29,6 +30,21 @@ void observation_release(struct observation *o)
 	strs_release(&o->recorded);
 	strs_release(&o->rolled_back);
 	json_freep(&o->authorities);
+}
+
+bool world_is_planned(const struct world *w)
+{
+	return w->request && w->request->plan_only && !w->run.exists;
+}
+
+/* A plan's reports count for one generation of one object: what was seen for another question is no answer. */
+char *jobs_label(const struct world *w)
+{
+	if (w->run.exists)
+		return str_dup(w->run.leg);
+	if (!world_is_planned(w))
+		return str_dup("inventory");
+	return str_printf("plan-%.8s-%lld", w->request->uid ? w->request->uid : "", (long long)w->request->generation);
 }
 
 void run_id(const char *trigger, char ret_id[static 13])

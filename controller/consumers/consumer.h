@@ -75,21 +75,35 @@ struct observation {
 };
 void observation_release(struct observation *o);
 
+/* When a kind is read. */
+enum reads {
+	READS_ALWAYS,        /* a request is served, whichever */
+	READS_IN_RUN,        /* only while there is a run */
+	READS_FOR_PLAN,      /* only for a plan, once its nodes were visited */
+	READS_IN_BOTH,
+};
+
 struct consumer {
 	const char *name;
-	bool needs_run;              /* only while there is a run */
+	enum reads reads;
 	result (*observe)(struct observation *o, struct err *e);
 };
+/* True when the request in the world asks for a plan, and no run has begun. */
+bool world_is_planned(const struct world *w);
 /* In the order in which they must run: later ones use what earlier ones have put into the world. */
 extern const struct consumer *const CONSUMERS[];
 extern const size_t N_CONSUMERS;
 
 extern const struct consumer consumer_authority, consumer_nodes, consumer_root_configmaps, consumer_token_secrets,
 	consumer_cluster_info, consumer_pods, consumer_leases, consumer_extension_auth, consumer_kubeadm_certs,
-	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers;
+	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies;
+/* Which node Pods are left while no request is served: world.inspections. */
+result inspections_observe(struct observation *o, struct err *e) MUST_CHECK;
 
 /* --- Shared by consumers and engine ------------------------------------------------------------------------------- */
 
+/* LABEL_RUN of the node Pods whose reports count now: the run's leg, an inventory's before there is a run, or a plan's. Caller frees. */
+char *jobs_label(const struct world *w);
 /* True when the trigger is recorded: a run of that name has ended here, whatever any status says. */
 bool trigger_recorded(const struct observation *o, const char *trigger);
 /* The run's id: first 12 hex digits of SHA-256 over authority and trigger; N carries it in its subject. */

@@ -83,8 +83,8 @@ static result admin_kubeconfig_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
-const struct consumer consumer_leases = { "Leases", true, leases_observe };
-const struct consumer consumer_extension_auth = { "extension-apiserver-authentication", true, extension_auth_observe };
-const struct consumer consumer_kubeadm_certs = { "kubeadm-certs", true, kubeadm_certs_observe };
-const struct consumer consumer_kubeadm_config = { "kubeadm-config", false, kubeadm_config_observe };
-const struct consumer consumer_admin_kubeconfig = { "admin kubeconfig", true, admin_kubeconfig_observe };
+const struct consumer consumer_leases = { "Leases", READS_IN_RUN, leases_observe };
+const struct consumer consumer_extension_auth = { "extension-apiserver-authentication", READS_IN_RUN, extension_auth_observe };
+const struct consumer consumer_kubeadm_certs = { "kubeadm-certs", READS_IN_BOTH, kubeadm_certs_observe };
+const struct consumer consumer_admin_kubeconfig = { "admin kubeconfig", READS_IN_RUN, admin_kubeconfig_observe };
+const struct consumer consumer_kubeadm_config = { "kubeadm-config", READS_ALWAYS, kubeadm_config_observe };

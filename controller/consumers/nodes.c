@@ -147,6 +147,7 @@ static void compare_clocks(struct node_state *n, const struct json *pod, const s
 /* A report counts for this run only: levels are relative to its O and N. */
 static void job_finished(struct observation *o, struct node_state *n, struct node_report *slot, const struct json *pod)
 {
+	char *counts cleanup(str_freep) = jobs_label(o->world);
 	const struct json *status = json_first(json_at(pod, "status", "containerStatuses", NULL));
 	const struct json *end = json_at(status, "state", "terminated", NULL);
 	const char *message = json_get_str(end, "message"), *run = label(pod, LABEL_RUN);
@@ -167,7 +168,7 @@ static void job_finished(struct observation *o, struct node_state *n, struct nod
 		set_problem(n, "the node program", r.error);
 	compare_clocks(n, pod, &r);
 	const struct step *step = walk_step(walk_find(json_str_or(json_at(pod, "metadata", "annotations", ANNOTATION_STEP, NULL), "")));
-	if (!str_eq(run, o->world->run.exists ? o->world->run.leg : "inventory")) {
+	if (!str_eq(run, counts)) {
 		report_release(&r);
 		return;
 	}
@@ -243,6 +244,20 @@ static result read_jobs(struct observation *o, struct err *e)
 	return r;
 }
 
+static bool each_left(void *context, const struct json *pod)
+{
+	struct observation *o = context;
+	o->world->inspections += json_at(pod, "metadata", "deletionTimestamp", NULL) == NULL;
+	return true;
+}
+
+result inspections_observe(struct observation *o, struct err *e)
+{
+	char *path cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods", o->settings->node_namespace);
+	const struct kube_list q = { .path = path, .label_selector = LABEL_JOB "=true", .metadata_only = true, .page = 200 };
+	return kube_list_each(o->kube, &q, each_left, NULL, o, NULL, e);
+}
+
 static result nodes_observe(struct observation *o, struct err *e)
 {
 	const struct kube_list q = { .path = "/api/v1/nodes", .page = NODE_PAGE };
@@ -254,4 +269,4 @@ static result nodes_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
-const struct consumer consumer_nodes = { "nodes", false, nodes_observe };
+const struct consumer consumer_nodes = { "nodes", READS_ALWAYS, nodes_observe };

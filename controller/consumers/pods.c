@@ -1,5 +1,5 @@
 /* Pods that mount a cluster CA: who has not read N yet, by owner. What a pod has read is seen on its node (the report); the API says
- * whose pod it is. An annotation or a finished rollout proves nothing. */
+ * whose pod it is. An annotation or a finished rollout proves nothing. For a plan nobody has read N, so every one counts. */
 #include "consumer.h"
 
 #include <stdlib.h>
@@ -139,6 +139,10 @@ static void add_straggler(struct look *l, const struct json *pod, const char *wh
 	const char *kind = json_str_or(json_get(owner, "kind"), "Pod");
 	const char *name = json_str_or(json_get(owner ? owner : json_get(pod, "metadata"), "name"), "");
 	const char *pod_name = json_str_or(json_at(pod, "metadata", "name", NULL), "");
+	if (world_is_planned(l->o->world) && l->o->world->n_stragglers >= WORLD_OWNERS_MAX) {
+		l->o->world->pods_unlisted++;
+		return;
+	}
 	char *deployment cleanup(str_freep) = str_eq(kind, "ReplicaSet") ? deployment_of(l, namespace, name) : NULL;
 	struct straggler *s = straggler_of(l->o->world, deployment ? "Deployment" : kind, namespace,
 					   deployment ? deployment : name);
@@ -185,6 +189,15 @@ static void look_at_mixed(struct look *l, struct node_state *n, const struct nod
 	tally_lag(&n->mixed, buf_str(&name));
 }
 
+/* For a plan: one that goes already, and ours, which re-read their CA, need no restart. */
+static void look_ahead(struct look *l, const struct json *pod, bool user)
+{
+	if (!user || is_ours(l->o->settings, pod) || json_at(pod, "metadata", "deletionTimestamp", NULL))
+		return;
+	l->o->world->pods_total++;
+	add_straggler(l, pod, NULL);
+}
+
 static void look_at_workload(struct look *l, struct node_state *n, const struct node_report *slot, const struct json *pod)
 {
 	const char *uid = json_str_or(json_at(pod, "metadata", "uid", NULL), "");
@@ -196,6 +209,10 @@ static void look_at_workload(struct look *l, struct node_state *n, const struct 
 	look_at_mixed(l, n, slot, pod, uid);
 	if (!seen.running)
 		return;
+	if (world_is_planned(l->o->world)) {
+		look_ahead(l, pod, known_user || stale);
+		return;
+	}
 	l->o->world->pods_total += known_user || stale || seen.old;
 	if (is_ours(l->o->settings, pod)) {
 		n->own_pod_stale = n->own_pod_stale || stale;
@@ -272,7 +289,7 @@ static void examine_rollout(struct look *l, struct straggler *s, const struct js
 {
 	const char *person = not_restartable(s, object);
 	const char *mark = json_str(json_at(object, "spec", "template", "metadata", "annotations", ANNOTATION_RESTARTED, NULL));
-	s->restarted = str_eq(mark, l->o->world->run.leg);
+	s->restarted = l->o->world->run.exists && str_eq(mark, l->o->world->run.leg);
 	s->restartable = !person;
 	s->system = str_eq(s->kind, "DaemonSet") && str_eq(s->namespace, "kube-system");
 	if (person) {
@@ -314,7 +331,8 @@ static result pods_observe(struct observation *o, struct err *e)
 	if (!o->world->nodes_known)
 		return err_set(e, ERR_OTHER, "pods are not looked at: the nodes are not known");
 	TRY(kube_list_each(o->kube, &q, each_pod, drop_pods, &l, NULL, e));
-	for (size_t i = 0; i < o->world->n_stragglers && i < OWNERS_EXAMINED_MAX; i++)
+	size_t most = world_is_planned(o->world) ? WORLD_OWNERS_MAX : OWNERS_EXAMINED_MAX;
+	for (size_t i = 0; i < o->world->n_stragglers && i < most; i++)
 		examine(&l, &o->world->stragglers[i]);
 	if (l.failed) {
 		*e = l.error;
@@ -324,4 +342,4 @@ static result pods_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
-const struct consumer consumer_pods = { "pods", true, pods_observe };
+const struct consumer consumer_pods = { "pods", READS_IN_BOTH, pods_observe };

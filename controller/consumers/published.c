@@ -81,8 +81,8 @@ static result token_secrets_observe(struct observation *o, struct err *e)
 	return count_all(o, &o->world->token_secrets, true, e);
 }
 
-const struct consumer consumer_root_configmaps = { "kube-root-ca.crt", true, root_configmaps_observe };
-const struct consumer consumer_token_secrets = { "ServiceAccount token Secrets", true, token_secrets_observe };
+const struct consumer consumer_root_configmaps = { "kube-root-ca.crt", READS_IN_BOTH, root_configmaps_observe };
+const struct consumer consumer_token_secrets = { "ServiceAccount token Secrets", READS_IN_BOTH, token_secrets_observe };
 
 /* --- For patching ----------------------------------------------------------------------------------------------------- */
 

@@ -111,4 +111,4 @@ static result servers_observe(struct observation *o, struct err *e UNUSED)
 	return OK;
 }
 
-const struct consumer consumer_servers = { "servers", true, servers_observe };
+const struct consumer consumer_servers = { "servers", READS_IN_RUN, servers_observe };

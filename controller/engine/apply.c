@@ -112,6 +112,8 @@ result apply_action(const struct applier *a, const struct action *action, struct
 		return apply_prune_extension_auth(a, e);
 	case ACT_FINISH:
 		return apply_finish(a, e);
+	case ACT_DISMISS:
+		return apply_dismiss(a, e);
 	case ACT_COUNT:
 		break;
 	}

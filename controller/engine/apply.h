@@ -30,7 +30,7 @@ result apply_latch(const struct applier *a, const struct action *action, struct 
 result apply_admin_kubeconfig(const struct applier *a, struct err *e) MUST_CHECK;
 result apply_finish(const struct applier *a, struct err *e) MUST_CHECK;
 /* Takes every node Pod away: what they said is of no use to a later request. */
-result apply_clear_jobs(const struct applier *a, struct err *e) MUST_CHECK;
+result apply_dismiss(const struct applier *a, struct err *e) MUST_CHECK;
 result apply_job(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_publish(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_cluster_info(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;

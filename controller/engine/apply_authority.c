@@ -289,7 +289,7 @@ static result close_secret(const struct applier *a, struct err *e)
 	return patch_run(a, patch, e);
 }
 
-result apply_clear_jobs(const struct applier *a, struct err *e)
+result apply_dismiss(const struct applier *a, struct err *e)
 {
 	char *pods cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods", a->settings->node_namespace);
 	const struct kube_list jobs = { .path = pods, .label_selector = LABEL_JOB "=true", .metadata_only = true };
@@ -304,7 +304,7 @@ result apply_finish(const struct applier *a, struct err *e)
 	const struct kube_list current = { .path = secrets, .metadata_only = true,
 					   .label_selector = LABEL_AUTHORITY "=" AUTHORITY_KUBERNETES "," LABEL_ROLE "=current" };
 	struct applier borrowed = *a;
-	TRY(apply_clear_jobs(a, e));
+	TRY(apply_dismiss(a, e));
 	if (!a->world->run.back)
 		TRY(kube_list_each(a->kube, &current, retire, NULL, &borrowed, NULL, e));
 	return close_secret(a, e);

@@ -18,13 +18,27 @@ static struct json *mount(const char *name, const char *path, bool read_only)
 	return m;
 }
 
-static void add_host_path(struct json *volumes, struct json *mounts, const char *name, const char *path, const char *type)
+static void add_host_volume(struct json *volumes, const char *name, const char *path, const char *type)
 {
 	struct json *v = json_object(), *h = json_ensure_object(v, "hostPath");
 	json_set_str(v, "name", name);
 	json_set_str(h, "path", path);
 	json_set_str(h, "type", type);
 	json_add(volumes, v);
+}
+
+/* For a look only, with what is mounted inside of it: there the kernel itself refuses to write, where it can (since Linux 5.12). */
+static void add_host_view(struct json *volumes, struct json *mounts, const char *name, const char *path)
+{
+	add_host_volume(volumes, name, path, "Directory");
+	struct json *m = mount(name, path, true);
+	json_set_str(m, "recursiveReadOnly", "IfPossible");
+	json_add(mounts, m);
+}
+
+static void add_host_path(struct json *volumes, struct json *mounts, const char *name, const char *path, const char *type)
+{
+	add_host_volume(volumes, name, path, type);
 	/* the kubelet mounts pods' volumes after this Pod has started: they must become visible in it */
 	struct json *m = mount(name, path, false);
 	json_set_str(m, "mountPropagation", "HostToContainer");
@@ -34,6 +48,11 @@ static void add_host_path(struct json *volumes, struct json *mounts, const char 
 static void add_volumes(const struct applier *a, const struct action *action, struct json *spec, struct json *container)
 {
 	struct json *volumes = json_ensure_array(spec, "volumes"), *mounts = json_ensure_array(container, "volumeMounts");
+	if (action->inspect) {
+		add_host_view(volumes, mounts, "kubernetes", "/etc/kubernetes");
+		add_host_view(volumes, mounts, "kubelet", "/var/lib/kubelet");
+		return;
+	}
 	add_host_path(volumes, mounts, "kubernetes", "/etc/kubernetes", "Directory");
 	add_host_path(volumes, mounts, "kubelet", "/var/lib/kubelet", "Directory");
 	add_host_path(volumes, mounts, "state", "/var/lib/certrotation", "DirectoryOrCreate");
@@ -51,17 +70,21 @@ static void add_volumes(const struct applier *a, const struct action *action, st
 	json_add(mounts, mount("authority", "/run/certrotation/authority", true));
 }
 
-static void add_security(struct json *container)
+/* SYS_PTRACE: to see the flags of a process that has rights which this one has not. */
+static void add_security(struct json *container, bool inspect)
 {
-	static const char *const CAPABILITIES[] = { "DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SYS_PTRACE" };
+	static const char *const ACTING[] = { "DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SYS_PTRACE" };
+	static const char *const LOOKING[] = { "DAC_READ_SEARCH", "SYS_PTRACE" };
+	const char *const *capabilities = inspect ? LOOKING : ACTING;
+	size_t n = inspect ? ARRAY_LEN(LOOKING) : ARRAY_LEN(ACTING);
 	struct json *s = json_ensure_object(container, "securityContext");
 	struct json *caps = json_ensure_object(s, "capabilities");
 	json_set_int(s, "runAsUser", 0);
 	json_set_bool(s, "allowPrivilegeEscalation", false);
 	json_set_bool(s, "readOnlyRootFilesystem", true);
 	json_add_str(json_ensure_array(caps, "drop"), "ALL");
-	for (size_t i = 0; i < ARRAY_LEN(CAPABILITIES); i++)
-		json_add_str(json_ensure_array(caps, "add"), CAPABILITIES[i]);
+	for (size_t i = 0; i < n; i++)
+		json_add_str(json_ensure_array(caps, "add"), capabilities[i]);
 	json_set_str(json_ensure_object(s, "seLinuxOptions"), "type", "spc_t");
 	json_set_str(json_ensure_object(s, "appArmorProfile"), "type", "Unconfined");
 	json_set_str(json_ensure_object(s, "seccompProfile"), "type", "RuntimeDefault");
@@ -93,7 +116,7 @@ static char *copy_or_null(const char *s)
 static result make_desired(const struct applier *a, const struct action *action, struct desired *ret, struct err *e)
 {
 	const struct run *run = &a->world->run;
-	struct desired d cleanup(desired_release) = { .deadline_ms = JOB_DEADLINE_MS, .pods = run->exists };
+	struct desired d cleanup(desired_release) = { .deadline_ms = JOB_DEADLINE_MS, .pods = run->exists || action->inspect };
 	d.run = str_dup(run->exists ? run->id : "inventory");
 	d.authority = str_dup(AUTHORITY_KUBERNETES);
 	d.node = str_dup(action->node->name);
@@ -119,14 +142,24 @@ static char *pod_name(const char *node, int number)
 	return str_printf("certrotation-node-%.8s-%d", hex, number);
 }
 
-static struct json *container_object(const struct applier *a, const char *desired_text)
+/* inspect: what the node is, without a change of it (node/main.c); its report goes where converge's does. */
+static void add_command(struct json *container, bool inspect)
+{
+	static const char *const LOOK[] = { "inspect", "--json", "--report", CONTRACT_TERMINATION_PATH };
+	static const char *const WORK[] = { "converge" };
+	struct json *args = json_ensure_array(container, "args");
+	json_add_str(json_ensure_array(container, "command"), "/usr/bin/certrotation-node");
+	for (size_t i = 0; i < (inspect ? ARRAY_LEN(LOOK) : ARRAY_LEN(WORK)); i++)
+		json_add_str(args, inspect ? LOOK[i] : WORK[i]);
+}
+
+static struct json *container_object(const struct applier *a, const struct action *action, const char *desired_text)
 {
 	struct json *c = json_object(), *env = json_object(), *resources = json_ensure_object(c, "resources");
 	json_set_str(c, "name", "node");
 	json_set_str(c, "image", a->settings->image);
 	json_set_str(c, "imagePullPolicy", "IfNotPresent");
-	json_add_str(json_ensure_array(c, "command"), "/usr/bin/certrotation-node");
-	json_add_str(json_ensure_array(c, "args"), "converge");
+	add_command(c, action->inspect);
 	json_set_str(env, "name", CONTRACT_ENV);
 	json_set_str(env, "value", desired_text);
 	json_add(json_ensure_array(c, "env"), env);
@@ -141,11 +174,11 @@ static void set_metadata(const struct applier *a, const struct action *action, s
 {
 	struct json *meta = json_ensure_object(pod, "metadata");
 	struct json *labels = json_ensure_object(meta, "labels"), *notes = json_ensure_object(meta, "annotations");
-	char *name cleanup(str_freep) = pod_name(action->node->name, number);
+	char *name cleanup(str_freep) = pod_name(action->node->name, number), *counts cleanup(str_freep) = jobs_label(a->world);
 	char text[16];
 	json_set_str(meta, "name", name);
 	json_set_str(labels, LABEL_JOB, "true");
-	json_set_str(labels, LABEL_RUN, a->world->run.exists ? a->world->run.leg : "inventory");
+	json_set_str(labels, LABEL_RUN, counts);
 	json_set_str(labels, "app.kubernetes.io/name", "certrotation-node");
 	json_set_str(labels, "sidecar.istio.io/inject", "false");
 	json_set_str(notes, "sidecar.istio.io/inject", "false");
@@ -161,7 +194,7 @@ static struct json *pod_object(const struct applier *a, const struct action *act
 			       int failures)
 {
 	struct json *pod = json_object(), *spec = json_ensure_object(pod, "spec"), *everything = json_object();
-	struct json *container = container_object(a, desired_text);
+	struct json *container = container_object(a, action, desired_text);
 	json_set_str(pod, "apiVersion", "v1");
 	json_set_str(pod, "kind", "Pod");
 	set_metadata(a, action, pod, number, failures);
@@ -178,7 +211,7 @@ static struct json *pod_object(const struct applier *a, const struct action *act
 	json_set_str(everything, "operator", "Exists");
 	json_add(json_ensure_array(spec, "tolerations"), everything);
 	add_volumes(a, action, spec, container);
-	add_security(container);
+	add_security(container, action->inspect);
 	json_add(json_ensure_array(spec, "containers"), container);
 	return pod;
 }

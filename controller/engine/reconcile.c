@@ -1,5 +1,6 @@
 #include "reconcile.h"
 #include "apply.h"
+#include "forecast.h"
 #include "log.h"
 #include "report.h"
 #include "request.h"
@@ -39,6 +40,7 @@ struct pass {
 	struct position position;
 	struct plan plan;
 	size_t active;                 /* index, or n_objects */
+	struct json *forecast;         /* status.plan of the active request, once it is made */
 	char *apply_error;
 };
 
@@ -76,6 +78,7 @@ static void pass_release(struct pass *p)
 		str_freep(&p->invalid[i]);
 	}
 	str_freep(&p->apply_error);
+	json_freep(&p->forecast);
 }
 
 /* --- Which request ------------------------------------------------------------------------------------------------------- */
@@ -138,18 +141,42 @@ static void obey_run(struct pass *p, size_t i)
 	r = (struct request){ 0 };
 }
 
+static bool asks(const struct pass *p, size_t i, bool plan)
+{
+	const struct request *r = &p->requests[i];
+	return !p->invalid[i] && !r->rollback && r->plan_only == plan && !trigger_recorded(&p->o, r->trigger);
+}
+
+/* The plan in a status is the answer itself: while it is there, and answers what is asked, nothing is left to do. */
+static const struct json *plan_there(const struct pass *p, size_t i)
+{
+	const struct json *plan = json_at(p->objects[i], "status", "plan", NULL);
+	return forecast_current(plan, &p->requests[i], p->world.authority, p->world.now_ms) ? plan : NULL;
+}
+
+static size_t first_that_asks(const struct pass *p)
+{
+	for (size_t i = 0; i < p->n_objects; i++)
+		if (asks(p, i, false))
+			return i;
+	for (size_t i = 0; i < p->n_objects; i++)
+		if (asks(p, i, true) && !plan_there(p, i))
+			return i;
+	return p->n_objects;
+}
+
+static size_t owner_of_run(const struct pass *p)
+{
+	for (size_t i = 0; i < p->n_objects; i++)
+		if (str_eq(object_text(p->objects[i], "name"), p->world.run.owner))
+			return i;
+	return p->n_objects;
+}
+
 static void choose(struct pass *p)
 {
 	const struct run *run = &p->world.run;
-	p->active = p->n_objects;
-	for (size_t i = 0; i < p->n_objects && p->active == p->n_objects; i++) {
-		if (run->exists) {
-			if (str_eq(object_text(p->objects[i], "name"), run->owner))
-				p->active = i;
-		} else if (!p->invalid[i] && !p->requests[i].rollback && !trigger_recorded(&p->o, p->requests[i].trigger)) {
-			p->active = i;
-		}
-	}
+	p->active = run->exists ? owner_of_run(p) : first_that_asks(p);
 	if (p->active < p->n_objects && run->exists)
 		obey_run(p, p->active);
 	if (p->active < p->n_objects && !p->invalid[p->active])
@@ -165,11 +192,29 @@ static void note_error(struct pass *p, const char *what, const struct err *error
 	log_line(error->kind == ERR_CONFLICT ? LOG_DEBUG : LOG_WARN, what, "error", error->message, NULL);
 }
 
+static bool is_wanted(const struct pass *p, const struct consumer *c)
+{
+	struct waits ignored cleanup(waits_release) = { 0 };
+	bool run = p->world.run.exists;
+	bool plan = world_is_planned(&p->world) && forecast_visited(&p->world, &ignored);
+	switch (c->reads) {
+	case READS_ALWAYS:
+		return true;
+	case READS_IN_RUN:
+		return run;
+	case READS_FOR_PLAN:
+		return plan;
+	case READS_IN_BOTH:
+		return run || plan;
+	}
+	return true;
+}
+
 static void observe_rest(struct pass *p)
 {
 	for (size_t i = 1; i < N_CONSUMERS; i++) {
 		struct err e = { 0 };
-		if (CONSUMERS[i]->needs_run && !p->world.run.exists)
+		if (!is_wanted(p, CONSUMERS[i]))
 			continue;
 		if (!CONSUMERS[i]->observe(&p->o, &e).ok)
 			note_error(p, CONSUMERS[i]->name, &e);
@@ -205,17 +250,6 @@ static bool act(struct pass *p)
 	return acted;
 }
 
-/* Nothing is asked for: what a refused request has left goes, so that no later one takes it for its own inventory. */
-static void clear_jobs(struct pass *p)
-{
-	const struct applier a = { p->g->kube, &p->g->settings, &p->world, NULL };
-	struct err e = { 0 };
-	if (p->world.run.exists || !p->g->hooks.may_act(p->g->hooks.context))
-		return;
-	if (!apply_clear_jobs(&a, &e).ok)
-		note_error(p, "taking node Pods away", &e);
-}
-
 /* --- Report ------------------------------------------------------------------------------------------------------------------ */
 
 static struct json *closed_run(const struct pass *p, size_t i)
@@ -247,14 +281,18 @@ static struct json *status_of(struct pass *p, size_t i, const struct json *close
 		in.standing = STANDING_INVALID;
 		in.detail = p->invalid[i];
 	} else if (i == p->active) {
-		in.standing = STANDING_RUNS;
+		in.standing = !world_is_planned(&p->world) ? STANDING_RUNS : p->forecast ? STANDING_PLANNED : STANDING_PLANNING;
 		in.world = &p->world;
 		in.position = &p->position;
+		in.plan = p->forecast;
 	} else if (trigger_recorded(&p->o, p->requests[i].trigger)) {
 		in.standing = strs_has(&p->o.rolled_back, p->requests[i].trigger) ? STANDING_ROLLED_BACK : STANDING_DONE;
 	} else if (p->requests[i].rollback && !p->requests[i].deleting) {
 		in.standing = STANDING_INVALID;
 		in.detail = "spec.rollback names a run that has not begun, so it is not begun: take spec.rollback out, or set a new spec.trigger";
+	} else if (p->requests[i].plan_only && plan_there(p, i)) {
+		in.standing = STANDING_PLANNED;
+		in.plan = plan_there(p, i);
 	} else {
 		in.standing = STANDING_QUEUED;
 		in.detail = p->world.run.exists ? p->world.run.owner
@@ -305,12 +343,12 @@ static void keep_finalizers(struct pass *p)
 
 static void log_position(struct pass *p)
 {
+	bool planned = world_is_planned(&p->world);
 	const struct step *s = walk_step(p->position.step);
-	char *line = str_printf("%s/%s: %s", phase_text(p->position.phase)->name, s ? s->name : "done",
-				buf_str(&p->position.waits.message));
+	const char *phase = planned ? "Planning" : phase_text(p->position.phase)->name, *step = planned ? "plan" : s ? s->name : "done";
+	char *line = str_printf("%s/%s: %s", phase, step, buf_str(&p->position.waits.message));
 	if (!str_eq(line, p->g->last_line))
-		log_line(LOG_INFO, "position", "phase", p->world.run.back ? PHASE_NAME_ROLLING_BACK : phase_text(p->position.phase)->name,
-			 "step", s ? s->name : "done",
+		log_line(LOG_INFO, "position", "phase", p->world.run.back ? PHASE_NAME_ROLLING_BACK : phase, "step", step,
 			 "waitingFor", buf_str(&p->position.waits.message), NULL);
 	str_freep(&p->g->last_line);
 	p->g->last_line = line;
@@ -323,6 +361,7 @@ static void metric(struct buf *b, const char *name, const char *type, const char
 
 static void show(struct pass *p)
 {
+	bool walks = p->active < p->n_objects && !world_is_planned(&p->world);
 	struct buf m cleanup(buf_release) = BUF_INIT;
 	struct json *status cleanup(json_freep) = p->active < p->n_objects ? status_of(p, p->active, NULL)
 						   : p->n_objects	? json_copy(json_get(p->objects[0], "status") ? json_get(p->objects[0], "status") : p->objects[0])
@@ -331,11 +370,11 @@ static void show(struct pass *p)
 	metric(&m, "certrotation_phase", "gauge", "1 for the phase of the run under way.");
 	for (size_t i = 0; i < PHASE_COUNT; i++)
 		buf_addf(&m, "certrotation_phase{phase=\"%s\"} %d\n", phase_text((enum phase)i)->name,
-			 p->active < p->n_objects && p->position.phase == (enum phase)i);
+			 walks && p->position.phase == (enum phase)i);
 	metric(&m, "certrotation_rolling_back", "gauge", "1 while the run goes back.");
 	buf_addf(&m, "certrotation_rolling_back %d\n", p->active < p->n_objects && p->world.run.back);
 	metric(&m, "certrotation_step", "gauge", "Steps of the walk that hold.");
-	buf_addf(&m, "certrotation_step %zu\n", p->active < p->n_objects ? p->position.step : 0);
+	buf_addf(&m, "certrotation_step %zu\n", walks ? p->position.step : 0);
 	metric(&m, "certrotation_stalled", "gauge", "1 when a person is waited for.");
 	buf_addf(&m, "certrotation_stalled %d\n", p->active < p->n_objects && p->position.waits.stalled);
 	metric(&m, "certrotation_passes_total", "counter", "Passes of the engine.");
@@ -361,6 +400,31 @@ static int64_t next_look(const struct pass *p, bool acted)
 	return acted && AFTER_ACTION_MS < wait && !p->apply_error ? AFTER_ACTION_MS : wait;
 }
 
+/* Where the request stands and what comes next. */
+static void decide(struct pass *p)
+{
+	if (!world_is_planned(&p->world)) {
+		walk_locate(&p->world, &p->position);
+		walk_plan(&p->world, &p->position, &p->plan);
+	} else if (forecast_locate(&p->world, &p->position)) {
+		p->forecast = forecast_make(&p->world);
+		plan_look_again(&p->plan, AFTER_ACTION_MS);
+	} else {
+		forecast_actions(&p->world, &p->position, &p->plan);
+	}
+	log_position(p);
+}
+
+/* Nobody is served; Pods of a plan that is made, or of a request that was withdrawn, may be left. */
+static void rest(struct pass *p)
+{
+	struct err e = { 0 };
+	if (!inspections_observe(&p->o, &e).ok)
+		note_error(p, "node Pods that are left", &e);
+	else
+		forecast_rest(&p->world, &p->plan);
+}
+
 static result run_pass(struct pass *p, int64_t *ret_again_ms, struct err *e)
 {
 	struct engine *g = p->g;
@@ -373,15 +437,12 @@ static result run_pass(struct pass *p, int64_t *ret_again_ms, struct err *e)
 	choose(p);
 	if (p->active < p->n_objects) {
 		observe_rest(p);
-		walk_locate(&p->world, &p->position);
-		log_position(p);
-		walk_plan(&p->world, &p->position, &p->plan);
-		keep_finalizers(p);
-		acted = act(p);
+		decide(p);
 	} else {
-		keep_finalizers(p);
-		clear_jobs(p);
+		rest(p);
 	}
+	keep_finalizers(p);
+	acted = act(p);
 	report_all(p);
 	show(p);
 	*ret_again_ms = next_look(p, acted);
