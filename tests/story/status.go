@@ -12,7 +12,7 @@ import (
 )
 
 // Phases in the order in which users see them.
-var Phases = []string{"Preparing", "TrustingBoth", "ReissuingLeaves", "PublishingNew", "RestartingWorkloads", "AwaitingApproval", "DroppingOld", "Completed", "RollingBack", "RolledBack"}
+var Phases = []string{"Preparing", "TrustingBoth", "ReissuingLeaves", "PublishingNew", "RestartingWorkloads", "AwaitingApproval", "DroppingOld", "Completed", "RollingBack", "RolledBack", "Planned"}
 
 // Progress is how many of a kind are done.
 type Progress struct {
@@ -48,11 +48,82 @@ type Status struct {
 	} `json:"authorities"`
 	Progress           []Progress `json:"progress"`
 	Blockers           []Blocker  `json:"blockers"`
+	Plan               Plan       `json:"plan"`
 	AcceptedStragglers []string   `json:"acceptedStragglers"`
 	History            []struct {
 		Trigger string `json:"trigger"`
 		Result  string `json:"result"`
 	} `json:"history"`
+}
+
+// Plan is what a run would do.
+type Plan struct {
+	Trigger            string      `json:"trigger"`
+	ObservedGeneration int64       `json:"observedGeneration"`
+	MadeAt             string      `json:"madeAt"`
+	Authority          string      `json:"authority"`
+	Summary            string      `json:"summary"`
+	EstimatedSeconds   int64       `json:"estimatedSeconds"`
+	APIAwaySeconds     int64       `json:"apiAwaySeconds"`
+	Phases             []PlanPhase `json:"phases"`
+	BlockersTotal      int64       `json:"blockersTotal"`
+}
+
+// PlanPhase is the part of one phase.
+type PlanPhase struct {
+	Phase            string   `json:"phase"`
+	EstimatedSeconds int64    `json:"estimatedSeconds"`
+	APIAwaySeconds   int64    `json:"apiAwaySeconds"`
+	SessionCuts      int64    `json:"sessionCuts"`
+	Notes            []string `json:"notes"`
+	Restarts         []struct {
+		Component  string   `json:"component"`
+		Nodes      []string `json:"nodes"`
+		NodesTotal int64    `json:"nodesTotal"`
+	} `json:"restarts"`
+	Workloads struct {
+		Rolled        []Workload `json:"rolled"`
+		RolledTotal   int64      `json:"rolledTotal"`
+		RolledPods    int64      `json:"rolledPods"`
+		ByPerson      []Workload `json:"byPerson"`
+		ByPersonTotal int64      `json:"byPersonTotal"`
+		ByPersonPods  int64      `json:"byPersonPods"`
+		PodsTotal     int64      `json:"podsTotal"`
+		PodsUnlisted  int64      `json:"podsUnlisted"`
+	} `json:"workloads"`
+	StopsWorking struct {
+		Certificates []struct {
+			Request  string    `json:"request"`
+			Subject  string    `json:"subject"`
+			NotAfter time.Time `json:"notAfter"`
+		} `json:"certificates"`
+		CertificatesTotal int64 `json:"certificatesTotal"`
+		Copies            []struct {
+			Object  string   `json:"object"`
+			Key     string   `json:"key"`
+			Holds   []string `json:"holds"`
+			Subject string   `json:"subject"`
+		} `json:"copies"`
+		CopiesTotal int64  `json:"copiesTotal"`
+		Unknown     string `json:"unknown"`
+	} `json:"stopsWorking"`
+}
+
+// Workload is an owner of pods.
+type Workload struct {
+	Name   string `json:"name"`
+	Pods   int64  `json:"pods"`
+	Reason string `json:"reason"`
+}
+
+// Phase gives the part of a phase; an empty one where there is none.
+func (p *Plan) Phase(name string) *PlanPhase {
+	for i := range p.Phases {
+		if p.Phases[i].Phase == name {
+			return &p.Phases[i]
+		}
+	}
+	return &PlanPhase{}
 }
 
 // Certificate is how status tells of an authority.
