@@ -102,6 +102,8 @@ result inspections_observe(struct observation *o, struct err *e) MUST_CHECK;
 
 /* --- Shared by consumers and engine ------------------------------------------------------------------------------- */
 
+/* One Secret or ConfigMap: what in its data has to do with the authority goes into the world's copies, by name. */
+void copies_look_at(struct world *w, const struct cert *old, const struct json *object, bool secret);
 /* LABEL_RUN of the node Pods whose reports count now: the run's leg, an inventory's before there is a run, or a plan's. Caller frees. */
 char *jobs_label(const struct world *w);
 /* True when the trigger is recorded: a run of that name has ended here, whatever any status says. */

@@ -91,13 +91,13 @@ static void look_at_kubeconfig(struct value *v, const char *text, size_t len)
 
 /* --- Objects ------------------------------------------------------------------------------------------------------------ */
 
-static void note(struct look *l, const struct json *object, const char *key, struct value *v)
+static void note(struct world *w, const struct json *object, bool secret, const char *key, struct value *v)
 {
 	const struct json *meta = json_get(object, "metadata");
-	struct copy *c = world_add_copy(l->o->world);
+	struct copy *c = world_add_copy(w);
 	if (!c)
 		return;
-	c->kind = str_dup(l->secrets ? "Secret" : "ConfigMap");
+	c->kind = str_dup(secret ? "Secret" : "ConfigMap");
 	c->namespace = str_dup(json_str_or(json_get(meta, "namespace"), ""));
 	c->name = str_dup(json_str_or(json_get(meta, "name"), ""));
 	c->key = str_dup(key);
@@ -106,21 +106,28 @@ static void note(struct look *l, const struct json *object, const char *key, str
 	c->not_after_ms = v->not_after_ms;
 }
 
-static void look_at_value(struct look *l, const struct json *object, const struct json *item)
+static void look_at_value(struct value *v, const char *value, bool secret)
 {
-	struct value v cleanup(value_release) = { .old = l->old };
 	struct buf text cleanup(buf_release) = BUF_SECRET;
-	const char *value = json_str(item);
 	struct err e;
-	if (!value || (l->secrets && !base64_decode(value, strlen(value), &text, &e).ok))
+	if (secret && !base64_decode(value, strlen(value), &text, &e).ok)
 		return;
-	if (!l->secrets)
+	if (!secret)
 		buf_add_str(&text, value);
-	certs_scan(buf_str(&text), look_at_cert, &v);
+	certs_scan(buf_str(&text), look_at_cert, v);
 	if (looks_like_kubeconfig(buf_str(&text)))
-		look_at_kubeconfig(&v, buf_str(&text), text.len);
-	if (v.holds)
-		note(l, object, json_name(item), &v);
+		look_at_kubeconfig(v, buf_str(&text), text.len);
+}
+
+void copies_look_at(struct world *w, const struct cert *old, const struct json *object, bool secret)
+{
+	json_each(item, json_get(object, "data")) {
+		struct value v cleanup(value_release) = { .old = old };
+		if (json_str(item))
+			look_at_value(&v, json_str(item), secret);
+		if (v.holds)
+			note(w, object, secret, json_name(item), &v);
+	}
 }
 
 /* What a run writes itself. */
@@ -138,10 +145,8 @@ static bool is_looked_after(const struct look *l, const struct json *object)
 static bool each_object(void *context, const struct json *object)
 {
 	struct look *l = context;
-	if (is_looked_after(l, object))
-		return true;
-	json_each(item, json_get(object, "data"))
-		look_at_value(l, object, item);
+	if (!is_looked_after(l, object))
+		copies_look_at(l->o->world, l->old, object, l->secrets);
 	return true;
 }
 

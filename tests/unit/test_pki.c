@@ -126,6 +126,29 @@ static void sixty_four_certificates_and_no_more(void **state)
 	assert_int_equal(more.n, 0);
 }
 
+static void count_equal(void *context, const struct cert *c)
+{
+	size_t *n = context;
+	cleanup(cert_freep) struct cert *fixed = NULL;
+	assert_ok(cert_from_pem(fixed_pem, strlen(fixed_pem), &fixed, &err));
+	*n += cert_equal(c, fixed);
+}
+
+static void a_scan_finds_each_whatever_stands_between(void **state)
+{
+	(void)state;
+	cleanup(buf_release) struct buf text = BUF_INIT;
+	size_t n = 0;
+	for (int i = 0; i < 70; i++)
+		buf_addf(&text, "# a comment\n%s-----BEGIN CERTIFICATE-----\n!!!!\n-----END CERTIFICATE-----\n", fixed_pem);
+	buf_add(&text, fixed_pem, strlen(fixed_pem) - 5); /* cut off */
+	certs_scan(buf_str(&text), count_equal, &n);
+	assert_int_equal(n, 70);
+	certs_scan("", count_equal, &n);
+	certs_scan("-----BEGIN CERTIFICATE-----", count_equal, &n);
+	assert_int_equal(n, 70);
+}
+
 static void text_over_four_mebibytes_is_refused(void **state)
 {
 	(void)state;
@@ -973,6 +996,7 @@ int main(void)
 		cmocka_unit_test(nothing_to_read_is_an_error),
 		cmocka_unit_test(a_key_is_no_certificate),
 		cmocka_unit_test(sixty_four_certificates_and_no_more),
+		cmocka_unit_test(a_scan_finds_each_whatever_stands_between),
 		cmocka_unit_test(text_over_four_mebibytes_is_refused),
 		cmocka_unit_test(every_truncation_of_a_bundle),
 		cmocka_unit_test(a_broken_block_is_never_skipped),

@@ -161,6 +161,27 @@ static void assert_seen(const struct tree *t, int total, const char *old, const 
 	assert_list(&r.pods_mixed, "mixed", mixed);
 }
 
+/* For a plan: there is no N yet, and nothing may be written. */
+static void test_who_mounts_it_before_a_run(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = tree_new();
+	struct report r cleanup(report_release) = { 0 };
+	struct err e = { 0 };
+	char *bundle cleanup(str_freep) = str_printf("%s%s", third_ca->pem, old_ca->pem), *dir cleanup(str_freep) = tree_path(&t, KUBELET);
+	tree_mkdir(&t, PODS);
+	put_volume(&t, ACCESS, "ca.crt", old_ca->pem);
+	put_volume(&t, VOLUME(OTHER_UID, "secret", "own-bundle"), "bundle.pem", bundle);
+	put_volume(&t, VOLUME("77777777-0001-4002-8003-a0b0c0d0e0f0", "secret", "stranger"), "ca.crt", third_ca->pem);
+	char *before cleanup(str_freep) = tree_snapshot(&t);
+	assert_ok(podca_mounters(dir, old_ca->cert, &r, &e), e);
+	assert_int_equal(r.pods_total, 2);
+	assert_int_equal(r.pods_stale.n, 2);
+	assert_true(strs_has(&r.pods_stale, UID13) && strs_has(&r.pods_stale, "99999999-0001"));
+	char *after cleanup(str_freep) = tree_snapshot(&t);
+	assert_string_equal(before, after);
+}
+
 static void test_volumes_and_ages(void **state)
 {
 	(void)state;
@@ -494,6 +515,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_volumes_and_ages, no_containers),
+		cmocka_unit_test(test_who_mounts_it_before_a_run),
 		cmocka_unit_test_setup(test_on_doubt_it_has_not_read, no_containers),
 		cmocka_unit_test_setup(test_every_kind_of_volume, no_containers),
 		cmocka_unit_test_setup(test_subpaths, no_containers),
