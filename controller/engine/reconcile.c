@@ -154,6 +154,15 @@ static const struct json *plan_there(const struct pass *p, size_t i)
 	return forecast_current(plan, &p->requests[i], p->world.authority, p->world.now_ms) ? plan : NULL;
 }
 
+/* What to show: the one that was just made, or, while it is made anew, the one before. */
+static const struct json *plan_to_show(const struct pass *p, size_t i)
+{
+	const struct json *plan = json_at(p->objects[i], "status", "plan", NULL);
+	if (i == p->active && p->forecast)
+		return p->forecast;
+	return forecast_answers(plan, &p->requests[i], p->world.authority) ? plan : NULL;
+}
+
 static size_t first_that_asks(const struct pass *p)
 {
 	for (size_t i = 0; i < p->n_objects; i++)
@@ -281,18 +290,18 @@ static struct json *status_of(struct pass *p, size_t i, const struct json *close
 		in.standing = STANDING_INVALID;
 		in.detail = p->invalid[i];
 	} else if (i == p->active) {
-		in.standing = !world_is_planned(&p->world) ? STANDING_RUNS : p->forecast ? STANDING_PLANNED : STANDING_PLANNING;
+		in.plan = plan_to_show(p, i);
+		in.standing = !world_is_planned(&p->world) ? STANDING_RUNS : in.plan ? STANDING_PLANNED : STANDING_PLANNING;
 		in.world = &p->world;
 		in.position = &p->position;
-		in.plan = p->forecast;
 	} else if (trigger_recorded(&p->o, p->requests[i].trigger)) {
 		in.standing = strs_has(&p->o.rolled_back, p->requests[i].trigger) ? STANDING_ROLLED_BACK : STANDING_DONE;
 	} else if (p->requests[i].rollback && !p->requests[i].deleting) {
 		in.standing = STANDING_INVALID;
 		in.detail = "spec.rollback names a run that has not begun, so it is not begun: take spec.rollback out, or set a new spec.trigger";
-	} else if (p->requests[i].plan_only && plan_there(p, i)) {
+	} else if (p->requests[i].plan_only && plan_to_show(p, i)) {
 		in.standing = STANDING_PLANNED;
-		in.plan = plan_there(p, i);
+		in.plan = plan_to_show(p, i);
 	} else {
 		in.standing = STANDING_QUEUED;
 		in.detail = p->world.run.exists ? p->world.run.owner

@@ -268,6 +268,15 @@ static const char *person_reason(const struct world *w, const struct straggler *
 	return w->request->restart_workloads ? NULL : "spec.workloads.restart is None: restart it, or wait until it has restarted";
 }
 
+/* Whom the run waits for. */
+static size_t count_by_person(const struct world *w)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < w->n_stragglers; i++)
+		n += !w->stragglers[i].accepted && person_reason(w, &w->stragglers[i]);
+	return n;
+}
+
 struct owners {
 	struct json *workloads;
 	const char *list, *total, *pods_total;
@@ -306,7 +315,7 @@ static void workloads(const struct world *w, struct json *phase)
 	set_totals(&person);
 	json_set_int(j, "podsTotal", (int64_t)w->pods_total);
 	json_set_int(j, "podsUnlisted", (int64_t)w->pods_unlisted);
-	if (person.n)
+	if (count_by_person(w))
 		add_note(phase, "the run stops here until a person has seen to what byPerson names, or has accepted it by name "
 				"(spec.acceptStragglers)");
 }
@@ -409,14 +418,11 @@ static int64_t add_phases(const struct world *w, struct json *plan)
 
 static void summary(const struct world *w, int64_t seconds, struct json *plan)
 {
-	size_t person = 0;
-	for (size_t i = 0; i < w->n_stragglers; i++)
-		person += person_reason(w, &w->stragglers[i]) != NULL;
 	char *text cleanup(str_freep) =
 		str_printf("%zu nodes, each kubelet restarts once; %zu of %zu pods that mount the authority are rolled, %zu workloads "
 			   "need a person; %zu certificates and %zu objects elsewhere are seen that stop working at the drop; the API is "
 			   "away for 0 s; about %lld s, waits for people and for pods to be ready aside",
-			   w->n_nodes, pods_rolled(w), w->pods_total, person, w->issued_total, w->copies_total, (long long)seconds);
+			   w->n_nodes, pods_rolled(w), w->pods_total, count_by_person(w), w->issued_total, w->copies_total, (long long)seconds);
 	json_set_str(plan, "summary", text);
 }
 
@@ -435,13 +441,18 @@ struct json *forecast_make(const struct world *w)
 	return plan;
 }
 
+bool forecast_answers(const struct json *plan, const struct request *r, const char *authority)
+{
+	return plan && json_get_int(plan, "observedGeneration", -1) == r->generation && str_eq(json_get_str(plan, "trigger"), r->trigger) &&
+	       str_eq(json_get_str(plan, "authority"), authority);
+}
+
 bool forecast_current(const struct json *plan, const struct request *r, const char *authority, int64_t now_ms)
 {
 	int64_t made = 0;
 	struct err e;
 	const char *text = json_get_str(plan, "madeAt");
-	if (!text || !time_parse(text, &made, &e).ok || json_get_int(plan, "observedGeneration", -1) != r->generation ||
-	    !str_eq(json_get_str(plan, "trigger"), r->trigger) || !str_eq(json_get_str(plan, "authority"), authority))
+	if (!forecast_answers(plan, r, authority) || !text || !time_parse(text, &made, &e).ok)
 		return false;
 	return !json_get_int(plan, "blockersTotal", 0) || now_ms < made + FORECAST_AGAIN_MS;
 }

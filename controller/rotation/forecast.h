@@ -34,8 +34,9 @@ void forecast_actions(const struct world *w, const struct position *p, struct pl
 void forecast_rest(const struct world *w, struct plan *ret);
 /* status.plan. Caller frees. */
 struct json *forecast_make(const struct world *w) __attribute__((returns_nonnull));
-/* True when `plan`, from a status, answers the request as it is now: same spec, same authority, and nothing that blocks, or not yet
- * time to look again. `authority`: the fingerprint of the one in force. */
+/* True when `plan`, from a status, is for the request as it is now: same spec, same authority (its fingerprint). */
+bool forecast_answers(const struct json *plan, const struct request *r, const char *authority);
+/* Ditto, and nothing blocks, or it is not yet time to look again. */
 bool forecast_current(const struct json *plan, const struct request *r, const char *authority, int64_t now_ms);
 
 /* How long a step of the walk takes, in milliseconds: for tests. */

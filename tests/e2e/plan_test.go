@@ -30,9 +30,11 @@ import (
 
 const planTrigger = "planned"
 
-func planManifest(mode string) []byte {
-	return []byte(fmt.Sprintf("apiVersion: certrotation.dev/v1alpha1\nkind: CertificateRotation\nmetadata: {name: %s}\nspec: {trigger: %s, mode: %s}\n", rotationName, planTrigger, mode))
+func manifest(name, trigger, mode string) []byte {
+	return []byte(fmt.Sprintf("apiVersion: certrotation.dev/v1alpha1\nkind: CertificateRotation\nmetadata: {name: %s}\nspec: {trigger: %s, mode: %s}\n", name, trigger, mode))
 }
+
+func planManifest(mode string) []byte { return manifest(rotationName, planTrigger, mode) }
 
 // TestPlan asks for a plan and holds it against what is there and against the run that follows; what the
 // plan itself may change is nothing.
@@ -42,6 +44,8 @@ func TestPlan(t *testing.T) {
 	b := open(ctx, t)
 	b.populate(ctx, t)
 	b.makeCopies(ctx, t)
+	t.Run("what blocks a run stalls its plan", func(t *testing.T) { b.assertBlocked(ctx, t) })
+	t.Run("a plan that is withdrawn leaves no node Pod", func(t *testing.T) { b.assertWithdrawn(ctx, t) })
 	p := &planned{bed: b, files: b.snapshots(ctx, t), objects: b.objects(ctx, t), containers: b.containers(ctx, t), kubelets: b.invocations(ctx, t)}
 	p.ask(ctx, t)
 	t.Run("nothing has changed", func(t *testing.T) { p.assertNothingChanged(ctx, t) })
@@ -53,6 +57,73 @@ func TestPlan(t *testing.T) {
 	t.Run("restarts and times", p.assertPhases)
 	t.Run("a plan that is there is not made again", func(t *testing.T) { p.assertAgain(ctx, t) })
 	t.Run("Apply with the same trigger runs, and waits for whom the plan has named", func(t *testing.T) { p.assertApply(ctx, t) })
+	t.Run("a plan waits for the run that is under way", func(t *testing.T) { b.assertQueued(ctx, t) })
+}
+
+// assertBlocked: the authority's key is away for a moment.
+func (b *bed) assertBlocked(ctx context.Context, t *testing.T) {
+	waiting, end := within(ctx, t, 2*time.Minute)
+	defer end()
+	const key = "/etc/kubernetes/pki/ca.key"
+	node := b.node(t, b.controlPlanes()[0])
+	move := func(from, to string) {
+		if _, err := node.Run(ctx, "mv", from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(key, key+".aside")
+	defer move(key+".aside", key)
+	b.apply(ctx, t, manifest(rotationName, "blocked", "Plan"))
+	v, _, err := b.recorder.Await(waiting, 0, func(v *story.Version) bool { return v.Status.Is("Stalled") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &v.Status
+	if s.Is("Ready") || s.Phase != "" || s.Condition("Stalled").Reason != "Blocked" || s.Plan.BlockersTotal != 1 || len(s.Plan.Phases) != 7 {
+		t.Errorf("status is: %s, %+v", s.Tell(), s.Plan)
+	}
+	if len(s.Blockers) != 1 || s.Blockers[0].Code != "CAKeyMissing" || !strings.Contains(s.Blockers[0].Object, node.Name) {
+		t.Errorf("blockers: %+v", s.Blockers)
+	}
+}
+
+func (b *bed) assertWithdrawn(ctx context.Context, t *testing.T) {
+	waiting, end := within(ctx, t, 2*time.Minute)
+	defer end()
+	b.awaitNodePods(waiting, t, 0)
+	b.apply(ctx, t, manifest("withdrawn", "withdrawn", "Plan"))
+	b.awaitNodePods(waiting, t, 1)
+	b.kubectl(ctx, t, "delete", "certificaterotation", "withdrawn", "--timeout=20s")
+	b.awaitNodePods(waiting, t, 0)
+}
+
+// awaitNodePods waits until there are at least so many node Pods; 0: until there is none.
+func (b *bed) awaitNodePods(ctx context.Context, t *testing.T, most int) {
+	t.Helper()
+	for {
+		list, err := b.Client.CoreV1().Pods(nodesNamespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(list.Items); n == 0 && most == 0 || most > 0 && n >= most {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%d node Pods", len(list.Items))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (b *bed) assertQueued(ctx context.Context, t *testing.T) {
+	waiting, end := within(ctx, t, time.Minute)
+	defer end()
+	b.apply(ctx, t, manifest("another", "another", "Plan"))
+	b.kubectl(waiting, t, "wait", "--for=jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=Queued", "--timeout=30s", "certificaterotation/another")
+	if said := b.kubectl(waiting, t, "get", "certificaterotation/another", "-o", `jsonpath={.status.conditions[?(@.type=="Ready")].message}`); !strings.Contains(said, "the run of "+rotationName) || !strings.Contains(said, "plan") {
+		t.Errorf("it says %q", said)
+	}
 }
 
 // planned is one plan with what was there before it.
@@ -469,4 +540,7 @@ func (p *planned) assertApply(ctx context.Context, t *testing.T) {
 		t.Fatal(err)
 	}
 	say("the run waits for a person after %.0f s; the plan says %d s until the drop", time.Since(begun).Seconds(), p.made.Status.Plan.EstimatedSeconds-p.made.Status.Plan.Phase("DroppingOld").EstimatedSeconds)
+	for _, stay := range story.Stays(slices.DeleteFunc(p.bed.recorder.Versions(), func(v story.Version) bool { return v.Status.Run.Trigger != planTrigger })) {
+		say("  %s %.0f s, planned %d s", stay.Phase, stay.To.Sub(stay.From).Seconds(), p.made.Status.Plan.Phase(stay.Phase).EstimatedSeconds)
+	}
 }

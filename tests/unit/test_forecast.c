@@ -312,6 +312,7 @@ static void test_workloads_are_told_apart(void **state)
 	assert_string_equal(json_get_str(first, "name"), "Pod/team/legacy");
 	assert_string_equal(json_get_str(first, "reason"), "a bare pod");
 	assert_non_null(strstr(json_get_str(json_next(first), "reason"), "accepted"));
+	assert_non_null(strstr(json_get_str(plan, "summary"), "3 of 9 pods that mount the authority are rolled, 1 workloads"));
 	s.request.restart_workloads = false;
 	struct json *none cleanup(json_freep) = forecast_make(&s.world);
 	w = json_get(phase_of(none, "RestartingWorkloads"), "workloads");
@@ -466,6 +467,8 @@ static void test_when_a_plan_answers(void **state)
 	struct json *blocked cleanup(json_freep) = forecast_make(&s.world);
 	assert_true(forecast_current(blocked, &s.request, AUTHORITY, now + FORECAST_AGAIN_MS - 2000));
 	assert_false(forecast_current(blocked, &s.request, AUTHORITY, now + FORECAST_AGAIN_MS));
+	assert_true(forecast_answers(blocked, &s.request, AUTHORITY)); /* so it is shown until the next one is there */
+	assert_false(forecast_answers(blocked, &s.request, "bb22"));
 }
 
 int main(void)
