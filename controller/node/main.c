@@ -52,16 +52,15 @@ static int write_report(const struct options *o, const struct report *r)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
 	report_to_json(r, &text);
-	FILE *f = str_eq(o->report_file, "-") ? stdout : fopen(o->report_file, "w");
+	if (str_eq(o->report_file, "-"))
+		return puts(buf_str(&text)) < 0 || r->error ? 1 : 0;
+	FILE *f = fopen(o->report_file, "w");
 	if (!f) {
 		log_line(LOG_ERROR, "the report can't be written", "file", o->report_file, NULL);
 		return 1;
 	}
 	fputs(buf_str(&text), f);
-	if (f == stdout)
-		fputc('\n', f);
-	else
-		fclose(f);
+	fclose(f);
 	return r->error ? 1 : 0;
 }
 

@@ -38,8 +38,8 @@ struct status_input {
 
 /* The status object. Caller frees. */
 struct json *status_make(const struct status_input *in) __attribute__((returns_nonnull));
-/* "blockers" and "blockersTotal" of an object: what holds the run up in that phase. */
-void status_blockers(const struct world *w, enum phase now, struct json *ret_object);
+/* "blockers" and "blockersTotal" of a status or a plan: what holds the run up in that phase. */
+void status_blockers(const struct world *w, enum phase now, struct json *status);
 /* True when they differ in anything a reader would notice. */
 bool status_differs(const struct json *previous, const struct json *next);
 
