@@ -147,7 +147,16 @@ static struct process_seen await_process(const char *name)
 	return p;
 }
 
+/* Another for each test: one that fails leaves its child behind. */
 static char unique_name[64];
+
+static int new_name(void **state)
+{
+	static int n;
+	(void)state;
+	(void)snprintf(unique_name, sizeof(unique_name), "certrotation-child-%d-%d", (int)getpid(), ++n);
+	return 0;
+}
 
 static void test_found_by_its_name(void **state)
 {
@@ -313,11 +322,11 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_cgroups_of_containers),
 		cmocka_unit_test(test_cgroups_of_none),
 		cmocka_unit_test(test_cgroups_of_any_length),
-		cmocka_unit_test(test_found_by_its_name),
-		cmocka_unit_test(test_not_found),
-		cmocka_unit_test(test_younger),
-		cmocka_unit_test(test_alive_and_ended),
-		cmocka_unit_test(test_another_with_the_same_pid),
+		cmocka_unit_test_setup(test_found_by_its_name, new_name),
+		cmocka_unit_test_setup(test_not_found, new_name),
+		cmocka_unit_test_setup(test_younger, new_name),
+		cmocka_unit_test_setup(test_alive_and_ended, new_name),
+		cmocka_unit_test_setup(test_another_with_the_same_pid, new_name),
 		cmocka_unit_test(test_unreadable_is_not_none),
 		cmocka_unit_test(test_no_containers_here),
 	};
@@ -325,6 +334,5 @@ int main(int argc, char **argv)
 		for (;;)
 			pause();
 	(void)argc;
-	(void)snprintf(unique_name, sizeof(unique_name), "certrotation-child-%d", (int)getpid());
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
