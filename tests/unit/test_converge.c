@@ -914,6 +914,32 @@ static void test_not_taken_up(void **state)
 	assert_non_null(strstr(e.message, "kube-apiserver"));
 }
 
+static result trust_both(struct node *n, struct err *e)
+{
+	return node_trust(n, TRUST_BOTH, e);
+}
+
+/* Also when nobody looks first whether it must be done: the same files, with the same times, by which restarts are judged. */
+static void test_an_action_done_twice(void **state)
+{
+	(void)state;
+	static const action acts[] = { node_own_signer, trust_both, node_server_leaf, node_ca_key, node_signer_new, node_admin };
+	struct tree t cleanup(tree_release) = control_plane_tree();
+	struct err e = { 0 };
+	boot(&t);
+	struct run r cleanup(run_release) = run_at(&t);
+	settle(&r);
+	for (size_t i = 0; i < ARRAY_LEN(acts); i++) {
+		assert_ok(acts[i](&r.node, &e), e);
+		char *before cleanup(str_freep) = tree_snapshot(&t);
+		int starts = machine->starts;
+		assert_ok(acts[i](&r.node, &e), e);
+		char *after cleanup(str_freep) = tree_snapshot(&t);
+		assert_same_text(after, before);
+		assert_int_equal(machine->starts, starts);
+	}
+}
+
 /* --- Other ways ----------------------------------------------------------------------------------------------------------------------------------- */
 
 /* kubeadm has renewed the leaf in the middle: the same leaf, with X behind it again. */
@@ -1011,6 +1037,7 @@ int main(void)
 		cmocka_unit_test(test_without_the_new_key),
 		cmocka_unit_test(test_blocked_nothing_is_touched),
 		cmocka_unit_test(test_not_taken_up),
+		cmocka_unit_test(test_an_action_done_twice),
 		cmocka_unit_test(test_a_leaf_that_kubeadm_renewed),
 		cmocka_unit_test(test_without_a_bridge_leaves_are_bare),
 		cmocka_unit_test(test_a_signer_of_another_run),
