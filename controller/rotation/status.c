@@ -18,8 +18,11 @@ static char *cut(const char *text, size_t most)
 	return str_ndup(text, str_cut(text, most));
 }
 
+/* NULL: nothing. */
 static void set_cut(struct json *object, const char *name, const char *text, size_t most)
 {
+	if (!text)
+		return;
 	char *part cleanup(str_freep) = cut(text, most);
 	json_set_str(object, name, part);
 }

@@ -90,7 +90,7 @@ static void observe(struct observation *o)
 	for (size_t i = 0; i < N_CONSUMERS; i++) {
 		const struct consumer *c = CONSUMERS[i];
 		struct err e = { 0 };
-		if (c == &consumer_servers || (c->needs_run && !o->world->run.exists))
+		if (c == &consumer_servers || (c->reads == READS_IN_RUN && !o->world->run.exists))
 			continue;
 		if (!c->observe(o, &e).ok)
 			fuzz_check_err(&e);

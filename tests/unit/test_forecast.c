@@ -463,7 +463,7 @@ static void test_when_a_plan_answers(void **state)
 	s.request.generation++;
 	assert_false(forecast_current(plan, &s.request, AUTHORITY, now));
 	s.request.generation--;
-	s.world.refusal = str_dup("two authorities");
+	s.world.nodes[0].ready = false;
 	struct json *blocked cleanup(json_freep) = forecast_make(&s.world);
 	assert_true(forecast_current(blocked, &s.request, AUTHORITY, now + FORECAST_AGAIN_MS - 2000));
 	assert_false(forecast_current(blocked, &s.request, AUTHORITY, now + FORECAST_AGAIN_MS));
