@@ -440,23 +440,26 @@ static bool is_true(const struct json *status, const char *type)
 	return str_eq(json_get_str(condition_of(status, type), "status"), "True");
 }
 
-/* A blocker that was not there before. */
-static bool blocks_anew(const struct json *previous, const struct json *next)
+static bool lists_blocker(const struct json *status, const struct json *blocker)
 {
-	json_each(b, json_get(next, "blockers")) {
-		bool known = false;
-		json_each(was, json_get(previous, "blockers"))
-			known = known || (str_eq(json_get_str(b, "code"), json_get_str(was, "code")) &&
-					  str_eq(json_get_str(b, "object"), json_get_str(was, "object")));
-		if (!known)
+	json_each(b, json_get(status, "blockers"))
+		if (str_eq(json_get_str(b, "code"), json_get_str(blocker, "code")) &&
+		    str_eq(json_get_str(b, "object"), json_get_str(blocker, "object")))
 			return true;
-	}
 	return false;
 }
 
-static bool is_blocked(const struct json *stalled)
+/* One for each blocker that was not told yet. */
+static void blocker_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max, size_t *n)
 {
-	return str_eq(json_get_str(stalled, "reason"), "Blocked") || str_eq(json_get_str(stalled, "reason"), "Refused");
+	bool told = str_eq(json_get_str(condition_of(previous, "Stalled"), "reason"), "Blocked");
+	json_each(b, json_get(next, "blockers")) {
+		char note[sizeof ret->note];
+		if (str_eq(json_get_str(b, "code"), "Straggler") || (told && lists_blocker(previous, b)))
+			continue;
+		snprintf(note, sizeof note, "%s: %s", json_str_or(json_get(b, "object"), ""), json_str_or(json_get(b, "message"), ""));
+		event(ret, max, n, true, json_str_or(json_get(b, "code"), "Blocked"), note);
+	}
 }
 
 static void proof_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max,
@@ -482,8 +485,10 @@ size_t status_events(const struct json *previous, const struct json *next, struc
 	if (after && !str_eq(before, after))
 		event(ret, max, &n, false, after, message);
 	const struct json *stalled = condition_of(next, "Stalled"), *was = condition_of(previous, "Stalled");
-	bool other = !str_eq(json_get_str(stalled, "reason"), json_get_str(was, "reason"));
-	if (stalled && (other || (is_blocked(stalled) && blocks_anew(previous, next))))
+	const char *why = json_get_str(stalled, "reason");
+	if (str_eq(why, "Blocked"))
+		blocker_events(previous, next, ret, max, &n);
+	else if (stalled && !str_eq(why, json_get_str(was, "reason")))
 		event(ret, max, &n, true, json_str_or(json_get(stalled, "reason"), "Stalled"), message);
 	const struct json *refused = condition_of(next, "RollbackRefused");
 	if (refused && !condition_of(previous, "RollbackRefused"))

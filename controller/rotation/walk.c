@@ -753,43 +753,29 @@ static bool hold(struct position *p, const char *reason, bool stalled)
 	return true;
 }
 
-static bool node_blocks(const struct world *w, struct position *p)
+static void name_blocker(struct position *p, const char *code, const char *node, const char *object, const char *message)
 {
-	for (size_t i = 0; i < w->n_nodes; i++) {
-		const struct node_state *n = &w->nodes[i];
-		for (size_t k = 0; k < n->n_blockers; k++) {
-			const struct node_blocker *b = &n->blockers[k];
-			waits_name(&p->waits, n->name);
-			if (p->waits.message.len < 600)
-				buf_addf(&p->waits.message, "%s%s on node %s: %s: %s", p->waits.message.len ? "; " : "", b->code,
-					 n->name, b->object, b->message);
-		}
-	}
-	p->blocked = p->waits.names.n;
-	return p->blocked && hold(p, "Blocked", true);
+	struct buf *text = &p->waits.message;
+	waits_name(&p->waits, node ? node : object);
+	if (text->len < 600)
+		buf_addf(text, "%s%s: %s%s%s%s: %s", text->len ? "; " : "", code, node ? "Node/" : "", node ? node : "", node ? ":" : "",
+			 object, message);
 }
 
-static bool cluster_refused(const struct world *w, struct position *p)
+/* What a node says of itself, and what shows by comparing nodes or in the API alone. */
+static bool blocked(const struct world *w, struct position *p)
 {
 	struct obstacles o cleanup(obstacles_release) = { 0 };
 	preflight_look(w, &o);
-	for (size_t i = 0; i < o.n; i++) {
-		waits_name(&p->waits, o.items[i].object);
-		if (p->waits.message.len < 600)
-			buf_addf(&p->waits.message, "%s: %s: %s%s", o.items[i].code, o.items[i].object, o.items[i].message,
-				 i + 1 < o.n ? "; " : "");
+	for (size_t i = 0; i < o.n; i++)
+		name_blocker(p, o.items[i].code, NULL, o.items[i].object, o.items[i].message);
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		const struct node_state *n = &w->nodes[i];
+		for (size_t k = 0; k < n->n_blockers; k++)
+			name_blocker(p, n->blockers[k].code, n->name, n->blockers[k].object, n->blockers[k].message);
 	}
-	p->blocked = o.n;
-	return p->blocked && hold(p, "Refused", true);
-}
-
-/* Whether this is kubeadm's must be known before any program of ours runs on a node. */
-static bool unread(const struct world *w, struct position *p)
-{
-	if (w->run.exists || w->kubeadm_config != SEEN_UNKNOWN)
-		return false;
-	buf_add_str(&p->waits.message, "ConfigMap kube-system/kubeadm-config to be read");
-	return hold(p, "Reading", false);
+	p->blocked = p->waits.names.n;
+	return p->blocked && hold(p, "Blocked", true);
 }
 
 static bool node_down(const struct world *w, struct position *p)
@@ -803,6 +789,15 @@ static bool node_down(const struct world *w, struct position *p)
 	return hold(p, "NodeNotReady", true);
 }
 
+/* Whether this is kubeadm's must be known before any program of ours runs on a node. */
+static bool unread(const struct world *w, struct position *p)
+{
+	if (w->run.exists || w->kubeadm_config != SEEN_UNKNOWN)
+		return false;
+	buf_add_str(&p->waits.message, "ConfigMap kube-system/kubeadm-config to be read");
+	return hold(p, "Reading", false);
+}
+
 /* Things that must be right before anything new is begun, in any phase. */
 static void locate_hold(const struct world *w, struct position *p)
 {
@@ -813,7 +808,7 @@ static void locate_hold(const struct world *w, struct position *p)
 	if (w->request && w->request->paused) {
 		buf_add_str(&p->waits.message, "spec.paused to be false");
 		hold(p, "Paused", false);
-	} else if (!unread(w, p) && !cluster_refused(w, p) && !node_down(w, p) && !node_blocks(w, p)) {
+	} else if (!unread(w, p) && !blocked(w, p) && !node_down(w, p)) {
 		waits_release(&p->waits);
 		p->waits = before;
 		return;

@@ -111,7 +111,7 @@ static void assert_refused(const struct cluster *c, const char *code, const char
 	assert_string_equal(json_get_str(status, "phase"), "Preparing");
 	size_t n = status_events(NULL, status, events, ARRAY_LEN(events)), warnings = 0;
 	for (size_t i = 0; i < n; i++)
-		warnings += events[i].warning && strstr(events[i].note, object);
+		warnings += events[i].warning && str_eq(events[i].reason, code) && str_starts(events[i].note, object);
 	assert_int_equal(warnings, 1);
 	assert_int_equal(status_events(status, status, events, ARRAY_LEN(events)), 0);
 }
@@ -220,7 +220,7 @@ static void test_what_a_node_says_blocks(void **state)
 	struct json *status cleanup(json_freep) = status_of(&c, &p, NULL);
 	assert_non_null(blocker_of(status, "CAKeyMissing", "Node/cp-1:/etc/kubernetes/pki/ca.key"));
 	assert_string_equal(json_get_str(condition(status, "Stalled"), "reason"), "Blocked");
-	assert_non_null(strstr(json_get_str(condition(status, "Stalled"), "message"), "CAKeyMissing on node cp-1"));
+	assert_non_null(strstr(json_get_str(condition(status, "Stalled"), "message"), "CAKeyMissing: Node/cp-1:/etc"));
 
 	/* another one, while the first is there: a change, and said; one fewer is none */
 	node_add_blocker(&c.world.nodes[1], "ExpiredCertificate", "/etc/kubernetes/admin.conf", "renew it");
@@ -230,7 +230,8 @@ static void test_what_a_node_says_blocks(void **state)
 	struct json *second cleanup(json_freep) = status_of(&c, &q, status);
 	assert_int_equal(status_events(status, second, events, ARRAY_LEN(events)), 1);
 	assert_true(events[0].warning);
-	assert_non_null(strstr(events[0].note, "ExpiredCertificate on node cp-2"));
+	assert_string_equal(events[0].reason, "ExpiredCertificate");
+	assert_non_null(strstr(events[0].note, "Node/cp-2:/etc/kubernetes/admin.conf: renew it"));
 	assert_int_equal(status_events(second, status, events, ARRAY_LEN(events)), 0);
 }
 
