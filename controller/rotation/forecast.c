@@ -96,13 +96,30 @@ static size_t count_nodes(const struct world *w, bool control_planes)
 	return n;
 }
 
+static bool is_rolled(const struct world *w, const struct straggler *s)
+{
+	return s->restartable && w->request->restart_workloads && !s->accepted;
+}
+
 static size_t pods_rolled(const struct world *w)
 {
 	size_t pods = 0;
 	for (size_t i = 0; i < w->n_stragglers; i++)
-		if (w->stragglers[i].restartable && w->request->restart_workloads && !w->stragglers[i].accepted)
+		if (is_rolled(w, &w->stragglers[i]))
 			pods += w->stragglers[i].pods;
 	return pods;
+}
+
+/* CNI and kube-proxy go first and alone, then the others: as many waves as there are of the two. */
+static int waves(const struct world *w)
+{
+	bool system = false, others = false;
+	for (size_t i = 0; i < w->n_stragglers; i++) {
+		const struct straggler *s = &w->stragglers[i];
+		system = system || (s->system && is_rolled(w, s));
+		others = others || (!s->system && is_rolled(w, s));
+	}
+	return system + others;
 }
 
 static int64_t visit_all(size_t nodes)
@@ -125,12 +142,13 @@ static int64_t cost_publish(const struct world *w)
 	return (int64_t)(w->root_configmaps.total + w->token_secrets.total) * 1000 / FORECAST_PATCHES_PER_SECOND;
 }
 
-/* Set to restart at the pace that was asked for, then seen on the nodes. How long a pod takes to be ready is its own. */
+/* Set to restart at the pace that was asked for, then seen on the nodes. How long a large rollout takes, and a slow pod until it is
+ * ready, is their own. */
 static int64_t cost_workloads(const struct world *w)
 {
 	int pace = w->request->pods_per_second > 0 ? w->request->pods_per_second : 1;
 	size_t pods = pods_rolled(w);
-	return pods ? (int64_t)pods * 1000 / pace + visit_all(w->n_nodes) : 0;
+	return pods ? (int64_t)pods * 1000 / pace + waves(w) * FORECAST_ROLLOUT_MS + visit_all(w->n_nodes) : 0;
 }
 
 /* Steps of the cluster that take time; the others are a request or two. */

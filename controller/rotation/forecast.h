@@ -15,10 +15,12 @@
 #include "json.h"
 #include "walk.h"
 
-/* Measured on Kubernetes 1.34 (kubeadm, nodes that are containers on two cores). */
+/* Measured on Kubernetes 1.34 (kubeadm, nodes that are containers on two idle cores; with eight times as much to do as those can, a
+ * run took twice as long as was forecast). */
 #define FORECAST_MANAGER_MS 6000   /* a controller-manager, from its manifest taken away until another one leads and publishes */
 #define FORECAST_KUBELET_MS 3000   /* a kubelet, until its node is Ready and it serves */
 #define FORECAST_VISIT_MS 2500     /* a node Pod, from its creation until its report is read */
+#define FORECAST_ROLLOUT_MS 10000  /* a wave of rollouts of a few pods each, one pod after the other, until the last is ready */
 #define FORECAST_POD_MS 10         /* the request that makes a node Pod: they are made one after the other */
 #define FORECAST_PATCHES_PER_SECOND 200 /* kube-root-ca.crt and token Secrets (engine/apply_publish.c) */
 /* A plan that something blocks is made anew after so long. */

@@ -274,12 +274,14 @@ static void test_times_follow_counts_and_paces(void **state)
 	assert_int_equal(step_ms(w, "components"), 2 * (visit + FORECAST_MANAGER_MS));
 	assert_int_equal(step_ms(w, "kubelets"), (2 + 2) * (visit + FORECAST_KUBELET_MS)); /* three workers, two at a time */
 	assert_int_equal(step_ms(w, "kubelet-client"), 2 * visit);
-	assert_int_equal(step_ms(w, "workloads"), 10000 + all);
+	assert_int_equal(step_ms(w, "workloads"), 10000 + FORECAST_ROLLOUT_MS + all);
 	assert_int_equal(step_ms(w, "approval"), 0);
 	s.request.max_workers = 1;
 	assert_int_equal(step_ms(w, "kubelets"), (2 + 3) * (visit + FORECAST_KUBELET_MS));
 	s.request.pods_per_second = 50;
-	assert_int_equal(step_ms(w, "workloads"), 1000 + all);
+	assert_int_equal(step_ms(w, "workloads"), 1000 + FORECAST_ROLLOUT_MS + all);
+	add_owner(w, "DaemonSet", "cni", 50, true)->system = true; /* goes first, and alone */
+	assert_int_equal(step_ms(w, "workloads"), 2000 + 2 * FORECAST_ROLLOUT_MS + all);
 	s.request.restart_workloads = false;
 	assert_int_equal(step_ms(w, "workloads"), 0);
 	struct json *plan cleanup(json_freep) = forecast_make(w);
