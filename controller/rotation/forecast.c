@@ -111,7 +111,7 @@ static size_t pods_rolled(const struct world *w)
 }
 
 /* CNI and kube-proxy go first and alone, then the others: as many waves as there are of the two. */
-static int waves(const struct world *w)
+static int64_t waves(const struct world *w)
 {
 	bool system = false, others = false;
 	for (size_t i = 0; i < w->n_stragglers; i++) {
