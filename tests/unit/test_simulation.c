@@ -415,7 +415,8 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 	case ACT_REFRESH_PODS: break;
 	case ACT_PRUNE_EXTENSION_AUTH: s->extension &= back ? O : N; break;
 	case ACT_FINISH: s->closed = true; break;
-	case ACT_COUNT: break;
+	case ACT_DISMISS:
+	case ACT_COUNT: require(s, false, "no action of the walk", 0, 0); break;
 	}
 	check(s);
 }
