@@ -238,7 +238,8 @@ endef
 $(foreach d,$(FOLDERS),$(eval $(call cppcheck,$(d))))
 check-cppcheck: $(patsubst %.c,build/check/cppcheck/%.ok,$(SRC_ALL))
 
-include tests/fuzz/rules.mk
+# the image is built without tests/
+-include tests/fuzz/rules.mk
 
 # --- Everything else ---------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ struct node {
 	bool running[PROCESS_COUNT];
 	int64_t until_ms;                      /* monotonic */
 	bool no_pods;
+	bool elsewhere;                        /* the layout's root is another machine's: its processes do not run here */
 };
 void node_release(struct node *n);
 

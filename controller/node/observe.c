@@ -377,7 +377,7 @@ result node_find_processes(struct node *n, struct err *e)
 	for (size_t p = 0; p < PROCESS_COUNT; p++) {
 		process_release(&n->processes[p]);
 		n->running[p] = false;
-		if (!*n->layout.root) /* another root's processes do not run here */
+		if (!n->elsewhere)
 			TRY(process_find(process_name((enum process)p), p != PROCESS_KUBELET, &n->running[p], &n->processes[p],
 					 e));
 		n->report->started_ms[p] = n->running[p] ? n->processes[p].started_ms : 0;

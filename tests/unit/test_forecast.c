@@ -60,6 +60,7 @@ static void read_all(struct world *w)
 		w->nodes[i].reported = w->nodes[i].ready;
 	w->pods_known = w->csrs_known = w->copies_known = w->root_configmaps.known = w->token_secrets.known = true;
 	w->kubeadm_certs = SEEN_NO;
+	w->kubeadm_config = SEEN_YES;
 	w->root_configmaps.total = 900;
 	w->token_secrets.total = 100;
 	if (!w->authority)

@@ -210,6 +210,7 @@ static void look(const struct site *s, struct seen_site *ret)
 		ret->desired.levels[f] = FACET_UNTOUCHED;
 	ret->node.desired = &ret->desired;
 	ret->node.report = &ret->report;
+	ret->node.elsewhere = true;
 	if (node_begin(&ret->node, s->t.root, &e).ok)
 		assert_ok(node_observe(&ret->node, &e), e);
 	else if (!ret->report.n_blockers)
