@@ -110,7 +110,7 @@ static char *flag_value(const struct manifest *m, const char *name)
 /* In the folder that is mounted here, and not out of it again. */
 static bool is_under(const char *path, const char *dir)
 {
-	return str_starts(path, dir) && path[strlen(dir)] == '/' && !strstr(path, "/../") && !str_ends(path, "/..");
+	return path && str_starts(path, dir) && path[strlen(dir)] == '/' && !strstr(path, "/../") && !str_ends(path, "/..");
 }
 
 /* A path flag that we rely on. */
