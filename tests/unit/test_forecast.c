@@ -437,7 +437,7 @@ static void test_a_blocked_plan_is_stalled(void **state)
 	assert_string_equal(json_get_str(json_first(json_get(status, "blockers")), "code"), "CAKeyMissing");
 	assert_string_equal(json_get_str(json_index(json_get(status, "blockers"), 1), "object"), "Node/w3");
 	assert_non_null(json_get(status, "plan"));
-	assert_int_equal(status_events(NULL, status, events, 4), 3); /* Stalled, and one for each blocker */
+	assert_int_equal(status_events(NULL, status, events, 4), 2); /* one for each blocker */
 	assert_true(events[0].warning);
 }
 
