@@ -208,6 +208,9 @@ type absence struct {
 	from, to time.Time
 }
 
+// kubeletStop is how long a kubelet may take from when it closes its connections until its process is gone.
+const kubeletStop = 5 * time.Second
+
 // kubeletStart is how long a kubelet may take from its process' start until it serves, on a busy machine.
 const kubeletStart = 20 * time.Second
 
@@ -233,7 +236,7 @@ func (r *rotation) kubeletAbsences() []absence {
 			continue
 		}
 		if e.What == nodes.ProcessGone {
-			list = append(list, absence{node: e.Node, from: e.At.Add(-300 * time.Millisecond), to: r.settled})
+			list = append(list, absence{node: e.Node, from: e.At.Add(-kubeletStop), to: r.settled})
 		}
 		for i := range list {
 			if e.What == nodes.ProcessStarted && list[i].node == e.Node && list[i].to.Equal(r.settled) && e.At.After(list[i].from) {

@@ -134,7 +134,7 @@ func (b *bed) populate(ctx context.Context, t *testing.T) {
 	}
 	b.kubectl(ctx, t, "-n", fixture.NamespaceB, "rollout", "status", "deployment/web", "--timeout=180s")
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "wait", "--for=condition=Ready", "pod/alone", "--timeout=180s")
-	b.kubectl(ctx, t, "-n", fixture.Namespace, "rollout", "pause", "deployment/frozen")
+	b.kubectl(ctx, t, "-n", fixture.Namespace, "patch", "deployment/frozen", "-p", `{"spec":{"paused":true}}`)
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "wait", `--for=jsonpath={.data.token}`, "secret/legacy-token", "--timeout=60s")
 	b.kubectl(ctx, t, "-n", systemNamespace, "rollout", "status", "deployment/"+controller, "--timeout=180s")
 }
