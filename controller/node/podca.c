@@ -253,11 +253,15 @@ static void recall(const char *path, struct strs *ret)
 	}
 }
 
+/* Written when it has changed: every look at the node comes here. */
 static result remember(const char *path, const struct strs *seen, struct err *e)
 {
-	struct buf text cleanup(buf_release) = BUF_INIT;
+	struct buf text cleanup(buf_release) = BUF_INIT, before cleanup(buf_release) = BUF_INIT;
+	struct err none;
 	for (size_t i = 0; i < seen->n; i++)
 		buf_addf(&text, "%s\n", seen->items[i]);
+	if (file_read(path, MEMORY_MAX, &before, &none).ok && str_eq(buf_str(&before), buf_str(&text)))
+		return OK;
 	return file_replace(path, buf_str(&text), text.len, 0600, NULL, e);
 }
 
