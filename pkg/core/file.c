@@ -2,6 +2,7 @@
 
 #include "file.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -162,6 +163,21 @@ result file_list(const char *path, size_t max, struct strs *ret, struct err *e)
 
 /* --- Writing beside ---------------------------------------------------------------------------- */
 
+/* "." NAME BESIDE_MARK and letters and digits. A killed process leaves such files; file_sweep knows them by that. */
+#define BESIDE_MARK ".certrotation-"
+#define BESIDE_RANDOM 6
+#define BESIDE_RANDOM_NAME 16
+
+static bool is_beside(const char *name)
+{
+	const size_t mark = strlen(BESIDE_MARK);
+	size_t n = strlen(name), random = 0;
+	while (random < n && isalnum((unsigned char)name[n - 1 - random]))
+		random++;
+	return name[0] == '.' && (random == BESIDE_RANDOM || random == BESIDE_RANDOM_NAME) && n > 1 + mark + random &&
+	       strncmp(name + n - random - mark, BESIDE_MARK, mark) == 0;
+}
+
 /* A file under a name of its own; it disappears with the variable unless it was given its final name. */
 struct beside {
 	int fd;
@@ -178,11 +194,25 @@ static void beside_release(struct beside *b)
 
 static result beside_open(const char *folder, const char *name, struct beside *ret, struct err *e)
 {
-	char *path cleanup(str_freep) = str_printf("%s/.%s.XXXXXX", folder, name);
+	char *path cleanup(str_freep) = str_printf("%s/.%s" BESIDE_MARK "XXXXXX", folder, name);
 	int fd = mkostemp(path, O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(e, "making a temporary file in %s", folder);
 	*ret = (struct beside){ .fd = fd, .path = steal(&path) };
+	return OK;
+}
+
+/* A name for what is not made by mkostemp. Caller frees. */
+static char *beside_name(const char *path, uint64_t random)
+{
+	char *folder cleanup(str_freep) = folder_of(path);
+	return str_printf("%s/.%s" BESIDE_MARK "%016llx", folder, name_of(path), (unsigned long long)random);
+}
+
+static result random_number(uint64_t *ret, struct err *e)
+{
+	if (getrandom(ret, sizeof(*ret), 0) != (ssize_t)sizeof(*ret))
+		return err_errno(e, "getting random bytes");
 	return OK;
 }
 
@@ -329,16 +359,67 @@ result file_remove(const char *path, struct err *e)
 	return parent_sync(path, e);
 }
 
+static result overwrite(int fd, off_t n, struct err *e)
+{
+	static const char zeros[4096];
+	for (off_t left = n; left > 0; left -= (off_t)sizeof(zeros))
+		TRY(write_all(fd, zeros, left < (off_t)sizeof(zeros) ? (size_t)left : sizeof(zeros), e));
+	if (fsync(fd) != 0)
+		return err_errno(e, "syncing");
+	return OK;
+}
+
+/* A copy that was just being named (file_backup) has two names: what the other one shows stays. */
+static result wipe_beside(const char *path, struct err *e)
+{
+	int fd cleanup(fd_closep) = open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	struct stat st = { 0 };
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1)
+		TRY_CTX(overwrite(fd, st.st_size, e), e, "overwriting %s", path);
+	return file_remove(path, e);
+}
+
+/* Under a name beside first, and that on disk: nobody shall find half of it under its own. */
+result file_wipe(const char *path, struct err *e)
+{
+	uint64_t random = 0;
+	TRY_CTX(random_number(&random, e), e, "wiping %s", path);
+	char *beside cleanup(str_freep) = beside_name(path, random);
+	if (rename(path, beside) != 0)
+		return errno == ENOENT ? OK : err_errno(e, "wiping %s", path);
+	TRY(parent_sync(path, e));
+	return wipe_beside(beside, e);
+}
+
+result file_sweep(const char *folder, struct err *e)
+{
+	struct strs names cleanup(strs_release) = { 0 };
+	struct err why = { 0 };
+	if (!file_list(folder, 4096, &names, &why).ok)
+		return why.kind == ERR_NOT_FOUND ? OK : err_set(e, why.kind, "%s", why.message);
+	for (size_t i = 0; i < names.n; i++) {
+		char *path cleanup(str_freep) = str_printf("%s/%s", folder, names.items[i]);
+		if (is_beside(names.items[i]))
+			TRY(wipe_beside(path, e));
+	}
+	return OK;
+}
+
+result file_rmdir(const char *path, struct err *e)
+{
+	if (rmdir(path) != 0)
+		return err_errno(e, "removing the folder %s", path);
+	return parent_sync(path, e);
+}
+
 /* symlink(2) under a free dot-name in path's folder. */
 static result beside_symlink(const char *target, const char *path, struct beside *ret, struct err *e)
 {
 	char *folder cleanup(str_freep) = folder_of(path);
 	for (int i = 0; i < 16; i++) {
 		uint64_t random = 0;
-		if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
-			return err_errno(e, "getting random bytes");
-		char *name cleanup(str_freep) =
-			str_printf("%s/.%s.%016llx", folder, name_of(path), (unsigned long long)random);
+		TRY(random_number(&random, e));
+		char *name cleanup(str_freep) = beside_name(path, random);
 		if (symlink(target, name) == 0) {
 			ret->path = steal(&name);
 			return OK;

@@ -3,6 +3,7 @@
  * Invariants
  * - file_replace never leaves a half-written file under the final name: it writes beside (a dot-name in the same folder,
  *   or in `staging` when given), fsyncs, renames, fsyncs the folder.
+ * - What a killed process leaves of its writing beside is known by its name, and goes with file_sweep.
  * - Owner, group and mode of a file that is replaced are kept. A new file gets the mode given, owner of the folder.
  * - A path is followed through symlinks only by file_read; file_replace on a symlink is ERR_INPUT (swap it by
  *   file_symlink instead).
@@ -24,6 +25,13 @@ result file_replace(const char *path, const void *bytes, size_t n, mode_t mode_i
 		    struct err *e) MUST_CHECK;
 result file_rename(const char *from, const char *to, struct err *e) MUST_CHECK; /* with fsync of both folders */
 result file_remove(const char *path, struct err *e) MUST_CHECK;                /* not there is fine; fsync of the folder */
+/* Ditto, but overwritten, unless it has another name too: as good as a file system lets it be. Killed in the middle, it is whole under
+ * its name or not there (file_sweep does the rest). */
+result file_wipe(const char *path, struct err *e) MUST_CHECK;
+/* Wipes what killed processes have left of their writing beside in that folder; that it is not there is fine. For who knows that
+ * nobody is writing there just now: it holds a lock. ERR_INPUT: more than 4,096 names. */
+result file_sweep(const char *folder, struct err *e) MUST_CHECK;
+result file_rmdir(const char *path, struct err *e) MUST_CHECK; /* an empty one; with fsync of the folder above */
 /* Makes or swaps the symlink atomically. ERR_CONFLICT when something else than a symlink has the name. */
 result file_symlink(const char *target, const char *path, struct err *e) MUST_CHECK;
 /* Makes the folder and its parents, all that are new with this mode. ERR_INPUT when a file is in the way. */

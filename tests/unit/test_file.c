@@ -579,6 +579,76 @@ static void test_mkdir(void **state)
 	refuse(file_mkdir("", 0700, &e), ERR_INPUT);
 }
 
+/* --- Wiping and sweeping ------------------------------------------------------------------------ */
+
+static void test_wipe(void **state)
+{
+	(void)state;
+	put("key", "secret", 0600);
+	int held = open("key", O_RDONLY | O_CLOEXEC); /* what is on the disk, whatever its name */
+	assert_true(held >= 0);
+	check(file_wipe("key", &e));
+	char bytes[16];
+	assert_int_equal(read(held, bytes, sizeof(bytes)), 6);
+	assert_memory_equal(bytes, "\0\0\0\0\0\0", 6);
+	assert_int_equal(close(held), 0);
+	check(file_wipe("key", &e)); /* not there is fine */
+	assert_names(".", "");
+}
+
+static void test_wipe_spares_other_names(void **state)
+{
+	(void)state;
+	put("one", "secret", 0600);
+	assert_int_equal(link("one", "two"), 0);
+	assert_int_equal(symlink("two", "link"), 0);
+	check(file_wipe("one", &e));
+	check(file_wipe("link", &e));
+	assert_content("two", "secret");
+	assert_names(".", "two");
+}
+
+static void test_sweep(void **state)
+{
+	(void)state;
+	static const char *const kept[] = { ".certrotation-kube-controller-manager.yaml", ".f.certrotation-ab", ".f.swp",
+					    "f.certrotation-abcdef", ".f.certrotation-abcde.", ".f.XXXXXX", ".certrotation-abcdef" };
+	for (size_t i = 0; i < ARRAY_LEN(kept); i++)
+		put(kept[i], "mine", 0600);
+	put(".ca.key.certrotation-a1B2c3", "half a k", 0600);
+	put("..certrotation-kube-controller-manager.yaml.certrotation-a1B2c3", "half", 0600);
+	assert_int_equal(symlink(".f.swp", ".current.certrotation-0123456789abcdef"), 0);
+	check(file_sweep(".", &e));
+	check(file_sweep("absent", &e));
+	refuse(file_sweep(".f.swp", &e), ERR_INPUT);
+	assert_names(".", ".certrotation-abcdef .certrotation-kube-controller-manager.yaml .f.XXXXXX .f.certrotation-ab "
+			  ".f.certrotation-abcde. .f.swp f.certrotation-abcdef");
+	assert_content(".f.swp", "mine");
+}
+
+/* A copy that was killed between its two names: the one that stays keeps its bytes. */
+static void test_sweep_spares_a_finished_copy(void **state)
+{
+	(void)state;
+	put("backup", "text", 0600);
+	assert_int_equal(link("backup", ".backup.certrotation-a1B2c3"), 0);
+	check(file_sweep(".", &e));
+	assert_content("backup", "text");
+	assert_names(".", "backup");
+}
+
+static void test_rmdir(void **state)
+{
+	(void)state;
+	assert_int_equal(mkdir("d", 0700), 0);
+	put("d/f", "", 0600);
+	assert_false(file_rmdir("d", &(struct err){ 0 }).ok);
+	assert_int_equal(unlink("d/f"), 0);
+	check(file_rmdir("d", &e));
+	refuse(file_rmdir("d", &e), ERR_NOT_FOUND);
+	assert_names(".", "");
+}
+
 /* --- Backups --------------------------------------------------------------------------------- */
 
 static void test_backup(void **state)
@@ -708,6 +778,11 @@ int main(void)
 		in_folder(test_rename_and_remove),
 		in_folder(test_symlink),
 		in_folder(test_mkdir),
+		in_folder(test_wipe),
+		in_folder(test_wipe_spares_other_names),
+		in_folder(test_sweep),
+		in_folder(test_sweep_spares_a_finished_copy),
+		in_folder(test_rmdir),
 		in_folder(test_backup),
 		in_folder(test_backup_never_overwrites),
 		in_folder(test_lock),
