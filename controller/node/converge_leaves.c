@@ -101,6 +101,11 @@ static result new_client(const struct node *n, const struct certs *now, struct c
 	return OK;
 }
 
+char *node_staged_client(const struct node *n)
+{
+	return str_printf("%s.certrotation", n->layout.kubelet_client_crt);
+}
+
 /* Written beside with owner and mode of the one in place, so that a bare rename remains for the chosen moment. */
 static result stage_client(struct node *n, const char *staged, const struct cert *leaf, struct err *e)
 {
@@ -130,7 +135,7 @@ static result sync_folder(const char *path, struct err *e)
 
 static result switch_client(struct node *n, const struct cert *leaf, struct remote_dialer *d, struct err *e)
 {
-	char *staged cleanup(str_freep) = str_printf("%s" STAGED, n->layout.kubelet_client_crt);
+	char *staged cleanup(str_freep) = node_staged_client(n);
 	TRY(stage_client(n, staged, leaf, e));
 	if (d)
 		node_await_quiet(n, d);

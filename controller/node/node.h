@@ -18,7 +18,6 @@
 #define HOLDS_OLD 1
 #define HOLDS_NEW 2
 #define HOLDS_OTHER 4
-#define STAGED ".certrotation" /* behind the name of a file that waits for its moment */
 
 /* What is kept and comes back must be good for so long. */
 #define NODE_KEPT_MARGIN_MS ((int64_t)24 * 3600000)
@@ -82,6 +81,10 @@ result node_replace(struct node *n, const char *path, const struct buf *content,
 result node_write_own(struct node *n, const char *path, const struct buf *content, mode_t mode, struct err *e) MUST_CHECK;
 /* The copy alone. */
 result node_back_up(const struct node *n, const char *path, struct err *e) MUST_CHECK;
+/* Away with what a killed run has left of files that it was writing: they may hold keys. The lock is held. */
+result node_sweep(const struct node *n, struct err *e) MUST_CHECK;
+/* Where the API server's next client certificate towards kubelets waits for its moment. Caller frees. */
+char *node_staged_client(const struct node *n);
 /* The path of a file's backup. Caller frees. */
 char *node_backup_path(const struct node *n, const char *path);
 /* The certificate that the run has replaced here, when N issued it and it is good for a while yet: a run that goes back brings back
@@ -107,8 +110,6 @@ result node_kubelet(struct node *n, struct err *e) MUST_CHECK;
 result node_kubelet_client(struct node *n, struct err *e) MUST_CHECK;
 result node_kubeadm_flags(struct node *n, struct err *e) MUST_CHECK;
 result node_clean(struct node *n, struct err *e) MUST_CHECK;
-/* Removes what a write that was cut off has left beside the files that we write. Not while another run is under way. */
-result node_sweep(const struct node *n, struct err *e) MUST_CHECK;
 /* True when nothing of ours and nothing old is left (FACET_CLEAN). */
 bool node_is_clean(const struct node *n);
 
