@@ -7,8 +7,11 @@ RUN tests/packages build && rm -rf /var/lib/apt/lists/*
 COPY Makefile .
 COPY pkg pkg
 COPY controller controller
+COPY tests/kills tests/kills
 ARG VERSION=0.1.0
-RUN make -j"$(nproc)" NICE= VERSION="$VERSION" build \
+# For tests/kills/run only: programs that end themselves before or after a write.
+ARG FAILPOINTS=
+RUN make -j"$(nproc)" NICE= VERSION="$VERSION" FAILPOINTS="$FAILPOINTS" build \
     && install -D --strip --target-directory=/out/usr/bin \
          build/release/certrotation-controller build/release/certrotation-node
 

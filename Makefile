@@ -79,6 +79,7 @@ FLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 LIBS_controller := libcurl libcjson openssl libwebsockets libuv yaml-0.1
 LIBS_node       := libcurl libcjson openssl yaml-0.1 libsystemd
 LIBS_tests      := cmocka libcurl libcjson openssl libwebsockets libuv yaml-0.1 libsystemd
+comma := ,
 pkg = $(shell pkg-config $(2) $(1))
 # Only cJSON's and the likes' include folders matter here; Debian has them all in /usr/include.
 PKG_CFLAGS := $(call pkg,$(LIBS_tests),--cflags)
@@ -240,13 +241,15 @@ check-cppcheck: $(patsubst %.c,build/check/cppcheck/%.ok,$(SRC_ALL))
 
 # the image is built without tests/
 -include tests/fuzz/rules.mk
+-include tests/kills/rules.mk
 
 # --- Everything else ---------------------------------------------------------------------------------------------------
 
 .PHONY: image test test-all bench demo clean
+BUILD_ARGS = $(if $(FAILPOINTS),--build-arg FAILPOINTS=$(FAILPOINTS))
 image: ## the container image, certrotation:dev
-	@if docker buildx version >/dev/null 2>&1; then docker build -t $(CERTROTATION_IMAGE) .; \
-		else DOCKER_BUILDKIT=0 docker build -t $(CERTROTATION_IMAGE) .; fi
+	@if docker buildx version >/dev/null 2>&1; then docker build $(BUILD_ARGS) -t $(CERTROTATION_IMAGE) .; \
+		else DOCKER_BUILDKIT=0 docker build $(BUILD_ARGS) -t $(CERTROTATION_IMAGE) .; fi
 test: ## the tests that every change must pass, real clusters included
 	tests/run
 test-all: ## every test there is, the long end-to-end story included
