@@ -254,6 +254,7 @@ test: ## the tests that every change must pass, real clusters included
 	tests/run
 test-all: ## every test there is, the long end-to-end story included
 	tests/run
+	tests/kills/run
 	tests/e2e/run
 	tests/refusals/run
 bench: ## measure speed, memory and failed requests
