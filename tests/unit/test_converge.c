@@ -809,13 +809,18 @@ static void test_cut_off_around_the_manifest(void **state)
 static void test_what_is_left_beside(void **state)
 {
 	(void)state;
-	static const char *const left[] = { PKI ".ca.key.a1B2c3", PKI ".ca.crt.ZZZZZZ", PKI ".apiserver.crt.000000", OWN "/.signer.pem.abcdef",
-					    "/etc/kubernetes/.admin.conf.abcdef", "/etc/kubernetes/..certrotation-kube-controller-manager.yaml.abcdef",
-					    "/etc/kubernetes/.kubelet.conf.abcdef", KUBELET_PKI "/.kubelet-client-2026-01-01-00-00-00.pem.abcdef",
-					    KUBELET_PKI "/.kubelet-client-current.pem.abcdef", PKI "apiserver-kubelet-client.crt.certrotation",
-					    PKI ".apiserver-kubelet-client.crt.certrotation.abcdef" };
-	static const char *const kept[] = { PKI ".ca.key.swp", PKI ".ca.key.a1B2c3d", PKI ".ca.key.a1B2c", PKI "ca.key.a1B2c3", PKI ".ca.key.a1-2c3",
-					    PKI ".sa.key.a1B2c3", PKI ".ca.key", "/etc/kubernetes/.ca.key.a1B2c3", KUBELET_PKI "/.kubelet.crt.a1B2c3" };
+	static const char *const left[] = { PKI ".ca.key.certrotation-a1B2c3", PKI ".ca.crt.certrotation-ZZZZZZ",
+					    PKI ".apiserver.crt.certrotation-000000", OWN "/.signer.pem.certrotation-abcdef",
+					    "/etc/kubernetes/.admin.conf.certrotation-abcdef",
+					    "/etc/kubernetes/..certrotation-kube-controller-manager.yaml.certrotation-abcdef",
+					    "/etc/kubernetes/.kubelet.conf.certrotation-abcdef",
+					    KUBELET_PKI "/.kubelet-client-2026-01-01-00-00-00.pem.certrotation-abcdef",
+					    KUBELET_PKI "/.kubelet-client-current.pem.certrotation-0123456789abcdef",
+					    PKI "apiserver-kubelet-client.crt.certrotation",
+					    PKI ".apiserver-kubelet-client.crt.certrotation.certrotation-abcdef" };
+	static const char *const kept[] = { PKI ".ca.key.swp", PKI ".ca.key.certrotation-a1B2c3d", PKI ".ca.key.certrotation-a1B2c",
+					    PKI "ca.key.certrotation-a1B2c3", PKI ".ca.key.certrotation-a1-2c3", PKI ".sa.key.a1B2c3", PKI ".ca.key",
+					    KUBELET_PKI "/.kubelet.crt.a1B2c3" };
 	struct tree t cleanup(tree_release) = control_plane_tree();
 	for (size_t i = 0; i < ARRAY_LEN(left); i++)
 		tree_put(&t, left[i], "-----BEGIN EC PRIVATE KEY-----\nMHcC");
