@@ -285,13 +285,13 @@ const margin = 20 * time.Second
 func (r *rotation) cause(cut probe.Break) string {
 	cause := ""
 	for _, e := range r.bed.observer.Events() {
-		if e.Already || cut.At.Before(e.At.Add(-300*time.Millisecond)) || cut.At.After(e.At.Add(margin)) {
+		if e.Already || cut.At.After(e.At.Add(margin)) {
 			continue
 		}
-		if e.What == nodes.ProcessGone && e.Container == "kubelet" && e.Node == cut.Node {
+		if e.What == nodes.ProcessGone && e.Container == "kubelet" && e.Node == cut.Node && cut.At.After(e.At.Add(-kubeletStop)) {
 			cause = "the kubelet's restart"
 		}
-		if e.What == nodes.FileChanged && strings.HasSuffix(e.Path, "/apiserver-kubelet-client.crt") {
+		if e.What == nodes.FileChanged && strings.HasSuffix(e.Path, "/apiserver-kubelet-client.crt") && cut.At.After(e.At.Add(-300*time.Millisecond)) {
 			cause = "the change of apiserver-kubelet-client"
 		}
 	}
