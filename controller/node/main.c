@@ -78,7 +78,7 @@ static int converge_command(const struct options *o)
 {
 	struct desired d cleanup(desired_release) = { 0 };
 	struct report r cleanup(report_release) = { 0 };
-	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_path = CONTRACT_KEY_PATH, .elsewhere = o->root && *o->root };
+	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_path = CONTRACT_KEY_PATH };
 	int lock cleanup(file_unlock) = -1;
 	char *state cleanup(str_freep) = str_printf("%s" STATE_DIR, o->root), *path cleanup(str_freep) = str_printf("%s" LOCK, o->root);
 	struct err e = { 0 };
