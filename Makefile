@@ -43,8 +43,8 @@ INC_controller           := $(INC_ALL)
 INC_tests/unit           := $(INC_ALL) $(call may_see,controller/node tests/unit)
 
 # Two ways to do the same; a program has one of each pair.
-NODE_LINKED := controller/node/remote_curl.c controller/node/service_dbus.c
-NODE_ALONE  := controller/node/remote_none.c controller/node/service_systemctl.c
+NODE_LINKED := $(addprefix controller/node/,remote_curl.c remote_etcd.c remote_front_proxy.c service_dbus.c gate_nft.c)
+NODE_ALONE  := $(addprefix controller/node/,remote_none.c service_systemctl.c gate_none.c)
 
 SRC_core      := $(wildcard pkg/core/*.c)
 SRC_kube      := $(wildcard pkg/kube/*.c)
@@ -77,8 +77,8 @@ FLAGS_asan    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fn
 FLAGS_tsan    := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 
 LIBS_controller := libcurl libcjson openssl libwebsockets libuv yaml-0.1
-LIBS_node       := libcurl libcjson openssl yaml-0.1 libsystemd
-LIBS_tests      := cmocka libcurl libcjson openssl libwebsockets libuv yaml-0.1 libsystemd
+LIBS_node       := libcurl libcjson openssl yaml-0.1 libsystemd libnftables
+LIBS_tests      := cmocka libcurl libcjson openssl libwebsockets libuv yaml-0.1 libsystemd libnftables
 comma := ,
 pkg = $(shell pkg-config $(2) $(1))
 # Only cJSON's and the likes' include folders matter here; Debian has them all in /usr/include.
@@ -139,7 +139,7 @@ build/release/certrotation-controller: build/release/obj/controller/main.o \
 
 NODE_KUBE := $(wildcard pkg/kube/http.c pkg/kube/client.c pkg/kube/kubeconfig.c)
 build/release/certrotation-node: $(call objs,release,$(wildcard controller/node/main.c) $(SRC_node) \
-		$(wildcard controller/rotation/facet.c) $(NODE_KUBE)) build/release/libcore.a
+		$(wildcard controller/rotation/facet.c controller/rotation/authority.c) $(NODE_KUBE)) build/release/libcore.a
 	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ $(call pkg,$(LIBS_node),--libs)
 
 # For a node whose API server is down: one file that needs nothing of the node's but a kernel. Debian ships libcrypto and
@@ -147,7 +147,7 @@ build/release/certrotation-node: $(call objs,release,$(wildcard controller/node/
 node-static: build/release/certrotation-node-static ## the node program in one file that runs on any distribution
 ALONE := build/release/standalone
 $(ALONE)/certrotation-node: $(call objs,release,$(wildcard controller/node/main.c) $(SRC_alone) \
-		$(wildcard controller/rotation/facet.c pkg/kube/kubeconfig.c)) build/release/libcore.a
+		$(wildcard controller/rotation/facet.c controller/rotation/authority.c pkg/kube/kubeconfig.c)) build/release/libcore.a
 	@mkdir -p $(@D)
 	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ -Wl,-Bstatic -lcrypto -lyaml -Wl,-Bdynamic -lcjson
 	strip $@

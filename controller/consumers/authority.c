@@ -45,16 +45,25 @@ static void exchange(char **a, char **b)
 	*b = kept;
 }
 
-/* O and N change places, Y stands for X. Not before both bridges are there: until then nothing has been touched. */
-static void turn_round(struct observation *o, const struct json *secret)
+static bool is_whole(const struct run *run)
+{
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		if (authority_in(run->authorities, (enum authority)a) && (!run->of[a].back_pem || !run->of[a].bridge_pem))
+			return false;
+	return !authority_in(run->authorities, AUTHORITY_KUBERNETES) || (run->has_old_probe && run->has_new_probe);
+}
+
+/* O and N change places, Y stands for X. Not before all bridges are there: until then nothing has been touched. */
+static void turn_round(struct observation *o)
 {
 	struct run *run = &o->world->run;
-	char *y cleanup(str_freep) = secret_text(secret, "bridge-back.crt", false);
-	if (!y || !run->bridge_pem || !run->has_old_probe || !run->has_new_probe)
+	if (!is_whole(run))
 		return;
 	run->back = true;
-	exchange(&run->old_pem, &run->new_pem);
-	exchange(&run->bridge_pem, &y);
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
+		exchange(&run->of[a].old_pem, &run->of[a].new_pem);
+		exchange(&run->of[a].bridge_pem, &run->of[a].back_pem);
+	}
 	exchange(&o->credentials.probe_old, &o->credentials.probe_new);
 	str_freep(&run->leg);
 	run->leg = str_printf("%s-back", run->id);
@@ -68,45 +77,91 @@ static void read_latches(struct run *run, const struct json *secret)
 	read_accepted(secret, &run->accepted);
 }
 
-static void read_run(struct observation *o, const struct json *secret)
+static const char *name_of(const struct json *secret)
+{
+	return json_str_or(json_at(secret, "metadata", "name", NULL), "");
+}
+
+/* What every authority of a run has. */
+static void read_part(struct run *run, enum authority a, const struct json *secret)
+{
+	struct run_authority *part = &run->of[a];
+	run_authority_release(part);
+	part->secret = str_dup(name_of(secret));
+	part->run = str_dup(json_str_or(json_at(secret, "metadata", "labels", LABEL_RUN, NULL), ""));
+	part->old_pem = secret_text(secret, "old.crt", false);
+	part->new_pem = secret_text(secret, "tls.crt", false);
+	part->bridge_pem = secret_text(secret, "bridge.crt", false);
+	part->back_pem = secret_text(secret, "bridge-back.crt", false);
+	part->has_key = json_at(secret, "data", "tls.key", NULL) != NULL;
+}
+
+static authority_set read_set(const struct json *secret, enum authority lead)
+{
+	const char *text = annotation(secret, ANNOTATION_AUTHORITIES);
+	authority_set set = AUTHORITY_BIT(lead);
+	while (text && *text) {
+		char *name cleanup(str_freep) = str_ndup(text, strcspn(text, ","));
+		enum authority a = authority_by_name(name);
+		set |= a < AUTHORITY_COUNT ? AUTHORITY_BIT(a) : 0;
+		text += strlen(name);
+		text += *text == ',';
+	}
+	return set;
+}
+
+static void read_probes(struct observation *o, const struct json *secret)
 {
 	struct run *run = &o->world->run;
-	struct err e;
-	run_release(run);
-	run->exists = true;
-	run->version = str_dup(json_str_or(json_at(secret, "metadata", "resourceVersion", NULL), ""));
-	run->secret = str_dup(json_str_or(json_at(secret, "metadata", "name", NULL), ""));
-	run->id = str_dup(json_str_or(json_at(secret, "metadata", "labels", LABEL_RUN, NULL), ""));
-	run->leg = str_dup(run->id);
-	run->trigger = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_TRIGGER, NULL), ""));
-	run->owner = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_OWNER, NULL), ""));
-	run->spec = annotation(secret, ANNOTATION_SPEC) ? str_dup(annotation(secret, ANNOTATION_SPEC)) : NULL;
-	run->old_pem = secret_text(secret, "old.crt", false);
-	run->new_pem = secret_text(secret, "tls.crt", false);
-	run->bridge_pem = secret_text(secret, "bridge.crt", false);
-	run->has_key = json_at(secret, "data", "tls.key", NULL) != NULL;
-	read_latches(run, secret);
-	const char *started = annotation(secret, ANNOTATION_STARTED);
-	if (!started || !time_parse(started, &run->started_ms, &e).ok)
-		run->started_ms = o->world->now_ms;
 	credentials_release(&o->credentials);
 	o->credentials.probe_key = secret_text(secret, "probe.key", true);
 	o->credentials.probe_new = secret_text(secret, "probe-new.crt", false);
 	o->credentials.probe_old = secret_text(secret, "probe-old.crt", false);
 	run->has_new_probe = o->credentials.probe_key && probe_lives(o->credentials.probe_new, o->world->now_ms);
 	run->has_old_probe = o->credentials.probe_key && probe_lives(o->credentials.probe_old, o->world->now_ms);
-	if (run->rollback)
-		turn_round(o, secret);
+}
+
+/* The lead's Secret, as if it were the first. */
+static void read_run(struct observation *o, enum authority lead, const struct json *secret)
+{
+	struct run *run = &o->world->run;
+	struct run_authority parts[AUTHORITY_COUNT];
+	struct err e;
+	memcpy(parts, run->of, sizeof parts);
+	memset(run->of, 0, sizeof run->of);
+	run_release(run);
+	memcpy(run->of, parts, sizeof parts);
+	run->exists = true;
+	run->authorities = read_set(secret, lead);
+	run->version = str_dup(json_str_or(json_at(secret, "metadata", "resourceVersion", NULL), ""));
+	run->secret = str_dup(name_of(secret));
+	run->id = str_dup(json_str_or(json_at(secret, "metadata", "labels", LABEL_RUN, NULL), ""));
+	run->leg = str_dup(run->id);
+	run->trigger = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_TRIGGER, NULL), ""));
+	run->owner = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_OWNER, NULL), ""));
+	run->spec = annotation(secret, ANNOTATION_SPEC) ? str_dup(annotation(secret, ANNOTATION_SPEC)) : NULL;
+	read_latches(run, secret);
+	const char *started = annotation(secret, ANNOTATION_STARTED);
+	if (!started || !time_parse(started, &run->started_ms, &e).ok)
+		run->started_ms = o->world->now_ms;
+	if (lead == AUTHORITY_KUBERNETES)
+		read_probes(o, secret);
 }
 
 static bool each_secret(void *context, const struct json *secret)
 {
 	struct observation *o = context;
+	enum authority a = authority_by_name(label(secret, LABEL_AUTHORITY));
 	const char *role = label(secret, LABEL_ROLE), *trigger = annotation(secret, ANNOTATION_TRIGGER);
-	if (str_eq(role, "next"))
-		read_run(o, secret);
-	else if (trigger)
-		strs_add(&o->recorded, trigger);
+	if (a == AUTHORITY_COUNT)
+		return true;
+	if (str_eq(role, "next")) {
+		read_part(&o->world->run, a, secret);
+		if (!annotation(secret, ANNOTATION_LEAD))
+			read_run(o, a, secret);
+	} else if (trigger) {
+		strs_add(&o->recorded[a], trigger);
+	}
 	if (trigger && str_eq(role, "rolled-back"))
 		strs_add(&o->rolled_back, trigger);
 	return true;
@@ -116,8 +171,17 @@ static void drop_secrets(void *context)
 {
 	struct observation *o = context;
 	run_release(&o->world->run);
-	strs_release(&o->recorded);
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		strs_release(&o->recorded[a]);
 	strs_release(&o->rolled_back);
+}
+
+/* Only what belongs to this run; what a lead that is gone has left does not. */
+static void keep_parts(struct run *run)
+{
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		if (!authority_in(run->authorities, (enum authority)a) || !str_eq(run->of[a].run, run->id))
+			run_authority_release(&run->of[a]);
 }
 
 /* The CA that is published now says by its subject which run made it, whatever became of the Secrets. */
@@ -163,24 +227,38 @@ static void describe(struct json *parent, const char *field, const char *pem)
 	json_set_str(j, "discoveryTokenCACertHash", hash);
 }
 
-static void describe_all(struct observation *o)
+static void describe_one(struct observation *o, enum authority a)
 {
 	const struct run *run = &o->world->run;
+	const struct run_authority *of = &run->of[a];
+	bool rotated = run->exists && of->secret;
+	const char *published = a == AUTHORITY_KUBERNETES ? o->published_pem : NULL;
 	struct json *one = json_object();
-	json_set_str(one, "name", AUTHORITY_KUBERNETES);
-	describe(one, "current", !run->exists ? o->published_pem : run->back ? run->new_pem : run->old_pem);
-	if (run->exists)
-		describe(one, "next", run->back ? run->old_pem : run->new_pem);
+	json_set_str(one, "name", authority_name(a));
+	describe(one, "current", !rotated ? published : run->back ? of->new_pem : of->old_pem);
+	if (rotated)
+		describe(one, "next", run->back ? of->old_pem : of->new_pem);
+	json_add(o->authorities, one);
+}
+
+/* The cluster's own always, the others while they are rotated: no API shows them. */
+static void describe_all(struct observation *o)
+{
 	json_freep(&o->authorities);
 	o->authorities = json_array();
-	json_add(o->authorities, one);
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		if (a == AUTHORITY_KUBERNETES || o->world->run.of[a].secret)
+			describe_one(o, (enum authority)a);
 }
 
 static result authority_observe(struct observation *o, struct err *e)
 {
 	char *path cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/secrets", o->settings->node_namespace);
-	const struct kube_list q = { .path = path, .label_selector = LABEL_AUTHORITY "=" AUTHORITY_KUBERNETES, .secret = true };
+	const struct kube_list q = { .path = path, .label_selector = LABEL_AUTHORITY, .secret = true };
 	TRY(kube_list_each(o->kube, &q, each_secret, drop_secrets, o, NULL, e));
+	keep_parts(&o->world->run);
+	if (o->world->run.rollback)
+		turn_round(o);
 	TRY(read_published(o, e));
 	describe_all(o);
 	return OK;

@@ -95,7 +95,7 @@ static result cluster_info_observe(struct observation *o, struct err *e)
 	TRY_CTX(kubeconfig_parse(text, strlen(text), "", &config, e), e, "ConfigMap kube-public/cluster-info");
 	if (!config.ca_pem)
 		return err_set(e, ERR_INPUT, "ConfigMap kube-public/cluster-info has no CA data");
-	TRY(bundle_look(&o->world->run, config.ca_pem, strlen(config.ca_pem), &b, e));
+	TRY(bundle_look(&o->world->run.of[AUTHORITY_KUBERNETES], config.ca_pem, strlen(config.ca_pem), &b, e));
 	TRY(cluster_info_signatures(o->kube, text, expected, e));
 	bool matched = signatures_match(data, expected);
 	if (b.has_new && b.has_old)

@@ -30,8 +30,9 @@
 #define ANNOTATION_NUMBER "certrotation.dev/number"
 #define ANNOTATION_FAILURES "certrotation.dev/failures"
 #define ANNOTATION_RESTARTED "certrotation.dev/restarted-for-run" /* on pod templates */
-#define AUTHORITY_KUBERNETES "Kubernetes"
 #define AUTHORITY_UNIT "certrotation-"               /* N's subject: CN=kubernetes, OU=certrotation-<run id> */
+#define ANNOTATION_AUTHORITIES "certrotation.dev/authorities" /* on the lead's Secret: what the run rotates, "Kubernetes,Etcd" */
+#define ANNOTATION_LEAD "certrotation.dev/lead"      /* on the others': the name of the lead's Secret */
 #define ADMIN_KUBECONFIG_SECRET "certrotation-admin-kubeconfig"
 
 struct settings {
@@ -69,7 +70,7 @@ struct observation {
 	struct credentials credentials;
 	char *published_pem;         /* the first certificate of kube-public's kube-root-ca.crt */
 	char published_run[13];      /* the run that made it, by its subject; "" when it is not one of ours */
-	struct strs recorded;        /* triggers that are recorded on authorities of every role but next */
+	struct strs recorded[AUTHORITY_COUNT]; /* triggers that are recorded on authorities of every role but next */
 	struct strs rolled_back;     /* those of them whose runs were taken back */
 	struct json *authorities;    /* status.authorities */
 };
@@ -96,7 +97,7 @@ extern const size_t N_CONSUMERS;
 
 extern const struct consumer consumer_authority, consumer_nodes, consumer_root_configmaps, consumer_token_secrets,
 	consumer_cluster_info, consumer_pods, consumer_leases, consumer_extension_auth, consumer_kubeadm_certs,
-	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies;
+	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies, consumer_api_services;
 /* Which node Pods are left while no request is served: world.inspections. */
 result inspections_observe(struct observation *o, struct err *e) MUST_CHECK;
 
@@ -106,15 +107,19 @@ result inspections_observe(struct observation *o, struct err *e) MUST_CHECK;
 void copies_look_at(struct world *w, const struct cert *old, const struct json *object, bool secret);
 /* LABEL_RUN of the node Pods whose reports count now: the run's leg, an inventory's before there is a run, or a plan's. Caller frees. */
 char *jobs_label(const struct world *w);
-/* True when the trigger is recorded: a run of that name has ended here, whatever any status says. */
-bool trigger_recorded(const struct observation *o, const char *trigger);
-/* The run's id: first 12 hex digits of SHA-256 over authority and trigger; N carries it in its subject. */
+/* True when the trigger is recorded on every authority of the set: a run of that name has ended here, whatever any status says. */
+bool trigger_recorded(const struct observation *o, authority_set set, const char *trigger);
+/* True when it is on any: that run has ended. */
+bool trigger_ended(const struct observation *o, const char *trigger);
+/* Those of the set on which it is not. */
+authority_set trigger_pending(const struct observation *o, authority_set set, const char *trigger);
+/* The run's id: first 12 hex digits of SHA-256 over the trigger; N carries it in its subject. */
 void run_id(const char *trigger, char ret_id[static 13]);
 /* The bytes to publish at TRUST_OLD, TRUST_BOTH (O, then N: what the controller-manager writes from its root file), TRUST_NEW. */
-void published_text(const struct run *run, int level, struct buf *out);
+void published_text(const struct run_authority *of, int level, struct buf *out);
 /* What a bundle holds. */
 struct bundle_content { bool has_old, has_new, has_other; };
-result bundle_look(const struct run *run, const char *pem, size_t len, struct bundle_content *ret, struct err *e) MUST_CHECK;
+result bundle_look(const struct run_authority *of, const char *pem, size_t len, struct bundle_content *ret, struct err *e) MUST_CHECK;
 const char *annotation(const struct json *object, const char *name);
 const char *label(const struct json *object, const char *name);
 /* metadata.namespace/metadata.name, appended. */

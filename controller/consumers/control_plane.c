@@ -41,15 +41,65 @@ static result leases_observe(struct observation *o, struct err *e)
 	return read_lease(o, "kube-scheduler", &o->world->scheduler, e);
 }
 
+static enum seen seen(bool yes)
+{
+	return yes ? SEEN_YES : SEEN_NO;
+}
+
+static result look_at_bundle(const struct json *map, const char *name, const struct run_authority *of, struct bundle_content *ret,
+			     struct err *e)
+{
+	const char *pem = json_str(json_at(map, "data", name, NULL));
+	*ret = (struct bundle_content){ 0 };
+	if (!pem || !of->new_pem)
+		return OK;
+	TRY_CTX(bundle_look(of, pem, strlen(pem), ret, e), e, "%s", name);
+	return OK;
+}
+
 static result extension_auth_observe(struct observation *o, struct err *e)
 {
 	struct json *map cleanup(json_freep) = NULL;
-	struct bundle_content b = { 0 };
+	struct bundle_content client, proxy;
+	struct world *w = o->world;
 	TRY(get_or_absent(o, "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", &map, e));
-	const char *pem = json_str(json_at(map, "data", "client-ca-file", NULL));
-	if (pem)
-		TRY(bundle_look(&o->world->run, pem, strlen(pem), &b, e));
-	o->world->extension_auth_has_old = b.has_old ? SEEN_YES : SEEN_NO;
+	TRY(look_at_bundle(map, "client-ca-file", &w->run.of[AUTHORITY_KUBERNETES], &client, e));
+	TRY(look_at_bundle(map, "requestheader-client-ca-file", &w->run.of[AUTHORITY_FRONT_PROXY], &proxy, e));
+	w->extension_auth_has_old = seen(client.has_old);
+	w->proxy_auth_has_old = seen(proxy.has_old);
+	w->proxy_auth_has_new = seen(proxy.has_new);
+	return OK;
+}
+
+/* Those without a service are the API server's own. */
+static bool each_api_service(void *context, const struct json *object)
+{
+	struct world *w = context;
+	bool available = false;
+	if (json_is_null(json_at(object, "spec", "service", NULL)) || !json_at(object, "spec", "service", NULL))
+		return true;
+	json_each(c, json_at(object, "status", "conditions", NULL))
+		available = available || (str_eq(json_get_str(c, "type"), "Available") && str_eq(json_get_str(c, "status"), "True"));
+	w->api_services++;
+	if (!available)
+		tally_lag(&w->api_services_away, json_str_or(json_at(object, "metadata", "name", NULL), "?"));
+	return true;
+}
+
+static void drop_api_services(void *context)
+{
+	struct world *w = context;
+	w->api_services = 0;
+	strs_release(&w->api_services_away);
+}
+
+static result api_services_observe(struct observation *o, struct err *e)
+{
+	const struct kube_list q = { .path = "/apis/apiregistration.k8s.io/v1/apiservices", .page = 200 };
+	if (!authority_in(world_authorities(o->world), AUTHORITY_FRONT_PROXY))
+		return OK;
+	TRY(kube_list_each(o->kube, &q, each_api_service, drop_api_services, o->world, NULL, e));
+	o->world->api_services_known = true;
 	return OK;
 }
 
@@ -85,6 +135,7 @@ static result admin_kubeconfig_observe(struct observation *o, struct err *e)
 
 const struct consumer consumer_leases = { "Leases", READS_IN_RUN, leases_observe };
 const struct consumer consumer_extension_auth = { "extension-apiserver-authentication", READS_IN_RUN, extension_auth_observe };
+const struct consumer consumer_api_services = { "APIServices", READS_IN_RUN, api_services_observe };
 const struct consumer consumer_kubeadm_certs = { "kubeadm-certs", READS_IN_BOTH, kubeadm_certs_observe };
 const struct consumer consumer_admin_kubeconfig = { "admin kubeconfig", READS_IN_RUN, admin_kubeconfig_observe };
 const struct consumer consumer_kubeadm_config = { "kubeadm-config", READS_ALWAYS, kubeadm_config_observe };

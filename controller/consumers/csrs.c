@@ -88,7 +88,7 @@ static void drop(void *context)
 static result csrs_observe(struct observation *o, struct err *e)
 {
 	const struct kube_list q = { .path = "/apis/certificates.k8s.io/v1/certificatesigningrequests", .page = 100 };
-	const char *old = o->world->run.exists ? o->world->run.old_pem : o->published_pem;
+	const char *old = o->world->run.exists ? o->world->run.of[AUTHORITY_KUBERNETES].old_pem : o->published_pem;
 	struct look l cleanup(look_release) = { .world = o->world };
 	if (old)
 		TRY_CTX(cert_from_pem(old, strlen(old), &l.old, e), e, "the old authority");

@@ -115,6 +115,19 @@ static void job_waiting(struct node_state *n, const struct json *pod)
 		set_problem(n, reason, json_get_str(waiting, "message"));
 }
 
+/* An authority's subject says which trigger it was made for. */
+static bool is_of_trigger(const char *ca_pem, const struct request *q)
+{
+	struct cert *c cleanup(cert_freep) = NULL;
+	struct err e;
+	char id[13];
+	if (!ca_pem || !q || !q->trigger || !cert_from_pem(ca_pem, strlen(ca_pem), &c, &e).ok)
+		return false;
+	char *unit cleanup(str_freep) = cert_subject_attribute(c, "OU");
+	run_id(q->trigger, id);
+	return unit && str_starts(unit, AUTHORITY_UNIT) && str_eq(unit + strlen(AUTHORITY_UNIT), id);
+}
+
 static void take_levels(struct node_state *n, const struct report *r, int64_t now_ms)
 {
 	for (size_t f = 0; f < FACET_COUNT; f++)
@@ -124,6 +137,7 @@ static void take_levels(struct node_state *n, const struct report *r, int64_t no
 	n->report_at_ms = r->at_ms;
 	n->controller_manager_started_ms = r->started_ms[PROCESS_CONTROLLER_MANAGER];
 	n->scheduler_started_ms = r->started_ms[PROCESS_SCHEDULER];
+	n->asked = r->asked;
 	n->bridge_pem = r->bridge_pem ? str_dup(r->bridge_pem) : NULL;
 	n->probe_pem = r->probe_pem && now_ms < r->at_ms + PROBE_USE_MS ? str_dup(r->probe_pem) : NULL;
 	n->ca_pem = r->ca_pem ? str_dup(r->ca_pem) : NULL;
@@ -175,6 +189,7 @@ static void job_finished(struct observation *o, struct node_state *n, struct nod
 	n->reported = !r.error || o->world->run.exists; /* an inventory is whole, or none */
 	n->report_step = step ? (int)(walk_find(step->name)) : -1;
 	take_levels(n, &r, o->world->now_ms);
+	n->ca_of_trigger = is_of_trigger(n->ca_pem, o->world->request);
 	slot->report = r;
 	slot->has = true;
 }

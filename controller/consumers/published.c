@@ -23,8 +23,8 @@ static bool look(const struct count *c, const struct json *object, struct bundle
 	if (!text)
 		return false;
 	if (!c->secrets)
-		return bundle_look(c->run, text, strlen(text), ret, &e).ok;
-	return base64_decode(text, strlen(text), &pem, &e).ok && bundle_look(c->run, buf_str(&pem), pem.len, ret, &e).ok;
+		return bundle_look(&c->run->of[AUTHORITY_KUBERNETES], text, strlen(text), ret, &e).ok;
+	return base64_decode(text, strlen(text), &pem, &e).ok && bundle_look(&c->run->of[AUTHORITY_KUBERNETES], buf_str(&pem), pem.len, ret, &e).ok;
 }
 
 static bool count_one(void *context, const struct json *object)

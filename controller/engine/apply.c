@@ -87,7 +87,7 @@ result apply_action(const struct applier *a, const struct action *action, struct
 {
 	switch (action->kind) {
 	case ACT_CREATE_AUTHORITY:
-		return apply_create_authority(a, e);
+		return apply_create_authority(a, action, e);
 	case ACT_STORE_BRIDGE:
 		return apply_store_bridge(a, action, e);
 	case ACT_LATCH:
@@ -109,7 +109,7 @@ result apply_action(const struct applier *a, const struct action *action, struct
 	case ACT_REFRESH_PODS:
 		return refresh_pods(a, e);
 	case ACT_PRUNE_EXTENSION_AUTH:
-		return apply_prune_extension_auth(a, e);
+		return apply_prune_extension_auth(a, action, e);
 	case ACT_FINISH:
 		return apply_finish(a, e);
 	case ACT_DISMISS:

@@ -24,7 +24,7 @@ result apply_action(const struct applier *a, const struct action *action, struct
 result apply_finalizer(struct kube *kube, const struct json *object, bool wanted, struct err *e) MUST_CHECK;
 
 /* --- Parts of it, by file --------------------------------------------------------------------------------------------- */
-result apply_create_authority(const struct applier *a, struct err *e) MUST_CHECK;
+result apply_create_authority(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_store_bridge(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_latch(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_admin_kubeconfig(const struct applier *a, struct err *e) MUST_CHECK;
@@ -34,6 +34,6 @@ result apply_dismiss(const struct applier *a, struct err *e) MUST_CHECK;
 result apply_job(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_publish(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_cluster_info(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
-result apply_prune_extension_auth(const struct applier *a, struct err *e) MUST_CHECK;
+result apply_prune_extension_auth(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 
 #endif

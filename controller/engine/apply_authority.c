@@ -25,10 +25,10 @@ static void set_data(struct json *data, const char *name, const char *text)
 /* --- Making ------------------------------------------------------------------------------------------------------------- */
 
 /* O: what the control planes have in force. preflight.c has refused nodes that disagree. */
-static const char *old_authority(const struct world *w)
+static const char *old_authority(const struct world *w, enum authority a)
 {
 	for (size_t i = 0; i < w->n_nodes; i++)
-		if (w->nodes[i].control_plane && w->nodes[i].ca_pem)
+		if (w->nodes[i].control_plane && w->nodes[i].ca_pem && w->nodes[i].asked == a)
 			return w->nodes[i].ca_pem;
 	return NULL;
 }
@@ -47,82 +47,118 @@ static void made_release(struct made *m)
 	cert_freep(&m->bridge_back);
 }
 
-static result make(const struct request *r, const char *id, const char *old_pem, int64_t now_ms, struct made *ret, struct err *e)
+static result make_probe(const struct made *m, int64_t now_ms, struct key **ret_key, struct cert **ret, struct err *e)
+{
+	const struct leaf_request probe = { .common_name = PROBE_NAME, .client = true, .now_ms = now_ms, .validity_ms = PROBE_VALIDITY_MS };
+	TRY(key_generate("ECDSA-P256", ret_key, e));
+	return leaf_make(&probe, *ret_key, m->cert, m->key, ret, e);
+}
+
+static result make(const struct request *r, enum authority a, const char *id, const char *old_pem, int64_t now_ms, struct made *ret,
+		   struct err *e)
 {
 	struct cert *old cleanup(cert_freep) = NULL;
 	char *unique cleanup(str_freep) = str_printf(AUTHORITY_UNIT "%s", id);
-	const struct ca_request ca = { .common_name = "kubernetes", .unique = unique, .now_ms = now_ms, .validity_ms = r->validity_ms };
-	const struct leaf_request probe = { .common_name = PROBE_NAME, .client = true, .now_ms = now_ms, .validity_ms = PROBE_VALIDITY_MS };
+	const struct ca_request ca = { .common_name = authority_common_name(a), .unique = unique, .now_ms = now_ms,
+				       .validity_ms = r->validity_ms };
 	TRY(key_generate(r->key_algorithm, &ret->key, e));
 	TRY(ca_make(&ca, ret->key, &ret->cert, e));
 	TRY(cert_from_pem(old_pem, strlen(old_pem), &old, e));
 	TRY_CTX(ca_cross_sign(old, ret->cert, ret->key, now_ms, &ret->bridge_back, e), e, "certifying the old authority by the new one");
-	TRY(key_generate("ECDSA-P256", &ret->probe_key, e));
-	return leaf_make(&probe, ret->probe_key, ret->cert, ret->key, &ret->probe, e);
+	return a == AUTHORITY_KUBERNETES ? make_probe(ret, now_ms, &ret->probe_key, &ret->probe, e) : OK;
+}
+
+static void set_cert(struct json *data, const char *name, const struct cert *c)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	cert_to_pem(c, &text);
+	set_data(data, name, buf_str(&text));
+}
+
+static void set_key(struct json *data, const char *name, const struct key *k)
+{
+	struct buf text cleanup(buf_release) = BUF_SECRET;
+	key_to_pem(k, &text);
+	set_data(data, name, buf_str(&text));
 }
 
 static void add_pems(struct json *data, const struct made *m, const char *old_pem)
 {
-	struct buf text cleanup(buf_release) = BUF_SECRET;
-	cert_to_pem(m->cert, &text);
-	set_data(data, "tls.crt", buf_str(&text));
-	buf_clear(&text);
-	key_to_pem(m->key, &text);
-	set_data(data, "tls.key", buf_str(&text));
-	buf_clear(&text);
-	key_to_pem(m->probe_key, &text);
-	set_data(data, "probe.key", buf_str(&text));
-	buf_clear(&text);
-	cert_to_pem(m->probe, &text);
-	set_data(data, "probe-new.crt", buf_str(&text));
+	set_cert(data, "tls.crt", m->cert);
+	set_key(data, "tls.key", m->key);
 	set_data(data, "old.crt", old_pem);
-	buf_clear(&text);
-	cert_to_pem(m->bridge_back, &text);
-	set_data(data, "bridge-back.crt", buf_str(&text));
+	set_cert(data, "bridge-back.crt", m->bridge_back);
+	if (!m->probe)
+		return;
+	set_key(data, "probe.key", m->probe_key);
+	set_cert(data, "probe-new.crt", m->probe);
 }
 
-static struct json *secret_object(const struct applier *a, const char *id, const char *name)
+static void note_authorities(struct json *notes, authority_set set)
+{
+	struct buf names cleanup(buf_release) = BUF_INIT;
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		if (authority_in(set, (enum authority)a))
+			buf_addf(&names, "%s%s", names.len ? "," : "", authority_name((enum authority)a));
+	json_set_str(notes, ANNOTATION_AUTHORITIES, buf_str(&names));
+}
+
+/* The lead's says everything about the run. */
+static void describe_run(const struct applier *a, struct json *notes)
 {
 	const struct request *r = a->world->request;
-	struct json *s = json_object(), *meta = json_ensure_object(s, "metadata");
-	struct json *labels = json_ensure_object(meta, "labels"), *notes = json_ensure_object(meta, "annotations");
 	struct json *spec cleanup(json_freep) = request_spec_copy(r);
 	char *spec_text cleanup(str_freep) = json_text(spec);
 	char started[32];
 	time_format(a->world->now_ms, started);
-	json_set_str(s, "apiVersion", "v1");
-	json_set_str(s, "kind", "Secret");
-	json_set_str(meta, "name", name);
-	json_set_str(labels, LABEL_AUTHORITY, AUTHORITY_KUBERNETES);
-	json_set_str(labels, LABEL_ROLE, "next");
-	json_set_str(labels, LABEL_RUN, id);
-	json_set_str(notes, ANNOTATION_TRIGGER, r->trigger);
 	json_set_str(notes, ANNOTATION_OWNER, r->name);
 	json_set_str(notes, ANNOTATION_SPEC, spec_text);
 	json_set_str(notes, ANNOTATION_STARTED, started);
+	note_authorities(notes, a->world->pending);
+}
+
+static struct json *secret_object(const struct applier *a, enum authority authority, const char *id, const char *name)
+{
+	const struct run *run = &a->world->run;
+	struct json *s = json_object(), *meta = json_ensure_object(s, "metadata");
+	struct json *labels = json_ensure_object(meta, "labels"), *notes = json_ensure_object(meta, "annotations");
+	json_set_str(s, "apiVersion", "v1");
+	json_set_str(s, "kind", "Secret");
+	json_set_str(meta, "name", name);
+	json_set_str(labels, LABEL_AUTHORITY, authority_name(authority));
+	json_set_str(labels, LABEL_ROLE, "next");
+	json_set_str(labels, LABEL_RUN, id);
+	json_set_str(notes, ANNOTATION_TRIGGER, run->exists ? run->trigger : a->world->request->trigger);
+	if (run->exists)
+		json_set_str(notes, ANNOTATION_LEAD, run->secret);
+	else
+		describe_run(a, notes);
 	return s;
 }
 
-result apply_create_authority(const struct applier *a, struct err *e)
+/* The lead first: without it the others are nobody's. */
+result apply_create_authority(const struct applier *a, const struct action *action, struct err *e)
 {
-	const char *old_pem = old_authority(a->world);
+	const struct run *run = &a->world->run;
+	const char *old_pem = old_authority(a->world, action->authority);
 	struct made m cleanup(made_release) = { 0 };
 	char id[13];
 	if (!a->world->request || !old_pem)
-		return err_set(e, ERR_OTHER, "no control plane has reported its certificate authority");
-	run_id(a->world->request->trigger, id);
-	TRY_CTX(make(a->world->request, id, old_pem, a->world->now_ms, &m, e), e, "making the new authority");
-	char *name cleanup(str_freep) = str_printf("certrotation-kubernetes-%s", id);
+		return err_set(e, ERR_OTHER, "no control plane has reported its %s authority", authority_name(action->authority));
+	run_id(run->exists ? run->trigger : a->world->request->trigger, id);
+	TRY_CTX(make(a->world->request, action->authority, id, old_pem, a->world->now_ms, &m, e), e, "making the new %s authority",
+		authority_name(action->authority));
+	char *name cleanup(str_freep) = str_printf("certrotation-%s-%s", authority_slug(action->authority), id);
 	char *path cleanup(str_freep) = secret_path(a, "");
 	path[strlen(path) - 1] = '\0';
-	struct json *s cleanup(json_wipep) = secret_object(a, id, name);
+	struct json *s cleanup(json_wipep) = secret_object(a, action->authority, id, name);
 	add_pems(json_ensure_object(s, "data"), &m, old_pem);
 	return kube_create(a->kube, path, s, NULL, e);
 }
 
-static result patch_run(const struct applier *a, const struct json *patch, struct err *e)
+static result patch_secret(const struct applier *a, const char *name, const struct json *patch, struct err *e)
 {
-	char *path cleanup(str_freep) = secret_path(a, a->world->run.secret);
+	char *path cleanup(str_freep) = secret_path(a, name);
 	return kube_patch(a->kube, path, KUBE_MERGE_PATCH, patch, NULL, e);
 }
 
@@ -130,10 +166,12 @@ static result patch_run(const struct applier *a, const struct json *patch, struc
 result apply_store_bridge(const struct applier *a, const struct action *action, struct err *e)
 {
 	struct json *patch cleanup(json_freep) = json_object(), *data = json_ensure_object(patch, "data");
-	if (!a->world->run.bridge_pem)
+	const struct run_authority *of = &a->world->run.of[action->authority];
+	if (!of->bridge_pem)
 		set_data(data, "bridge.crt", action->node->bridge_pem);
-	set_data(data, "probe-old.crt", action->node->probe_pem);
-	return patch_run(a, patch, e);
+	if (action->node->probe_pem)
+		set_data(data, "probe-old.crt", action->node->probe_pem);
+	return patch_secret(a, of->secret, patch, e);
 }
 
 static void latch_accepted(const struct applier *a, struct json *notes)
@@ -167,22 +205,23 @@ result apply_latch(const struct applier *a, const struct action *action, struct 
 	for (size_t i = 0; i < ARRAY_LEN(TIMES); i++)
 		if (action->level & TIMES[i].bit)
 			json_set_str(notes, TIMES[i].name, now);
-	return patch_run(a, patch, e);
+	return patch_secret(a, a->world->run.secret, patch, e);
 }
 
 /* --- The administrator's kubeconfig ---------------------------------------------------------------------------------------- */
 
 static result read_pair(const struct applier *a, struct cert **ret_cert, struct key **ret_key, struct err *e)
 {
-	char *path cleanup(str_freep) = secret_path(a, a->world->run.secret);
+	const struct run_authority *of = &a->world->run.of[AUTHORITY_KUBERNETES];
+	char *path cleanup(str_freep) = secret_path(a, of->secret);
 	struct json *s cleanup(json_wipep) = NULL;
 	struct buf pem cleanup(buf_release) = BUF_SECRET;
 	TRY(kube_get(a->kube, path, &s, e));
 	const char *text = json_str(json_at(s, "data", "tls.key", NULL));
 	if (!text)
-		return err_set(e, ERR_INPUT, "Secret %s has lost its tls.key", a->world->run.secret);
+		return err_set(e, ERR_INPUT, "Secret %s has lost its tls.key", of->secret);
 	TRY(base64_decode(text, strlen(text), &pem, e));
-	TRY(cert_from_pem(a->world->run.new_pem, strlen(a->world->run.new_pem), ret_cert, e));
+	TRY(cert_from_pem(of->new_pem, strlen(of->new_pem), ret_cert, e));
 	return key_from_pem(buf_str(&pem), pem.len, ret_key, e);
 }
 
@@ -256,22 +295,21 @@ static bool delete_pod(void *context, const struct json *pod)
 	return gone.ok || e.kind == ERR_NOT_FOUND || e.kind == ERR_CONFLICT;
 }
 
+/* Those of the authorities that the run has replaced; their triggers stay on record. */
 static bool retire(void *context, const struct json *secret)
 {
 	const struct applier *a = context;
 	struct err e;
 	struct json *patch cleanup(json_freep) = json_object();
-	const char *name = json_str_or(json_at(secret, "metadata", "name", NULL), "");
-	if (str_eq(name, a->world->run.secret))
+	enum authority of = authority_by_name(label(secret, LABEL_AUTHORITY));
+	if (of == AUTHORITY_COUNT || !authority_in(a->world->run.authorities, of))
 		return true;
-	/* its trigger stays on record; the certificate is the old authority's */
 	json_set(json_ensure_object(patch, "data"), "tls.crt", json_null());
 	json_set_str(json_ensure_object(json_ensure_object(patch, "metadata"), "labels"), LABEL_ROLE, "retired");
-	char *path cleanup(str_freep) = secret_path(a, name);
-	return kube_patch(a->kube, path, KUBE_MERGE_PATCH, patch, NULL, &e).ok;
+	return patch_secret(a, json_str_or(json_at(secret, "metadata", "name", NULL), ""), patch, &e).ok;
 }
 
-static result close_secret(const struct applier *a, struct err *e)
+static result close_secret(const struct applier *a, const char *name, struct err *e)
 {
 	struct json *patch cleanup(json_freep) = json_object(), *meta = json_ensure_object(patch, "metadata");
 	struct json *data = json_ensure_object(patch, "data");
@@ -286,7 +324,7 @@ static result close_secret(const struct applier *a, struct err *e)
 		json_set(data, "tls.crt", json_null());
 	json_set_str(json_ensure_object(meta, "labels"), LABEL_ROLE, a->world->run.back ? "rolled-back" : "current");
 	json_set_str(json_ensure_object(meta, "annotations"), ANNOTATION_COMPLETED, now);
-	return patch_run(a, patch, e);
+	return patch_secret(a, name, patch, e);
 }
 
 result apply_dismiss(const struct applier *a, struct err *e)
@@ -297,15 +335,18 @@ result apply_dismiss(const struct applier *a, struct err *e)
 	return kube_list_each(a->kube, &jobs, delete_pod, NULL, &borrowed, NULL, e);
 }
 
-/* The Secret's role is the last write: until then the walk comes back here. */
+/* The role of the lead's Secret is the last write: until then the walk comes back here. */
 result apply_finish(const struct applier *a, struct err *e)
 {
+	const struct run *run = &a->world->run;
 	char *secrets cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/secrets", a->settings->node_namespace);
-	const struct kube_list current = { .path = secrets, .metadata_only = true,
-					   .label_selector = LABEL_AUTHORITY "=" AUTHORITY_KUBERNETES "," LABEL_ROLE "=current" };
+	const struct kube_list current = { .path = secrets, .metadata_only = true, .label_selector = LABEL_AUTHORITY "," LABEL_ROLE "=current" };
 	struct applier borrowed = *a;
 	TRY(apply_dismiss(a, e));
-	if (!a->world->run.back)
+	if (!run->back)
 		TRY(kube_list_each(a->kube, &current, retire, NULL, &borrowed, NULL, e));
-	return close_secret(a, e);
+	for (size_t i = 0; i < AUTHORITY_COUNT; i++)
+		if (run->of[i].secret && !str_eq(run->of[i].secret, run->secret))
+			TRY(close_secret(a, run->of[i].secret, e));
+	return close_secret(a, run->secret, e);
 }

@@ -45,6 +45,28 @@ static void add_host_path(struct json *volumes, struct json *mounts, const char 
 	json_add(mounts, m);
 }
 
+/* N's keys, each under its authority's name. */
+static void add_keys(const struct applier *a, struct json *volumes, struct json *mounts)
+{
+	struct json *v = json_object(), *projected = json_ensure_object(v, "projected"), *sources = json_ensure_array(projected, "sources");
+	json_set_str(v, "name", "authority");
+	json_set_int(projected, "defaultMode", 0400);
+	for (size_t i = 0; i < AUTHORITY_COUNT; i++) {
+		const struct run_authority *of = &a->world->run.of[i];
+		if (!of->has_key)
+			continue;
+		struct json *source = json_object(), *s = json_ensure_object(source, "secret"), *item = json_object();
+		char *name cleanup(str_freep) = str_printf("%s.key", authority_name((enum authority)i));
+		json_set_str(s, "name", of->secret);
+		json_set_str(item, "key", "tls.key");
+		json_set_str(item, "path", name);
+		json_add(json_ensure_array(s, "items"), item);
+		json_add(sources, source);
+	}
+	json_add(volumes, v);
+	json_add(mounts, mount("authority", CONTRACT_KEY_DIR, true));
+}
+
 static void add_volumes(const struct applier *a, const struct action *action, struct json *spec, struct json *container)
 {
 	struct json *volumes = json_ensure_array(spec, "volumes"), *mounts = json_ensure_array(container, "volumeMounts");
@@ -57,26 +79,24 @@ static void add_volumes(const struct applier *a, const struct action *action, st
 	add_host_path(volumes, mounts, "kubelet", "/var/lib/kubelet", "Directory");
 	add_host_path(volumes, mounts, "state", "/var/lib/certrotation", "DirectoryOrCreate");
 	add_host_path(volumes, mounts, "dbus", "/run/dbus", "");
-	if (!action->needs_key)
-		return;
-	struct json *v = json_object(), *s = json_ensure_object(v, "secret"), *item = json_object();
-	json_set_str(v, "name", "authority");
-	json_set_str(s, "secretName", a->world->run.secret);
-	json_set_int(s, "defaultMode", 0400);
-	json_set_str(item, "key", "tls.key");
-	json_set_str(item, "path", "tls.key");
-	json_add(json_ensure_array(s, "items"), item);
-	json_add(volumes, v);
-	json_add(mounts, mount("authority", "/run/certrotation/authority", true));
+	if (action->needs_key)
+		add_keys(a, volumes, mounts);
+}
+
+/* NET_ADMIN where a window may be needed: etcd's trust is asked for and not reached. */
+static bool needs_gate(const struct action *action)
+{
+	int wanted = action->levels[FACET_ETCD_TRUST];
+	return wanted != FACET_UNTOUCHED_LEVEL && !facet_reached(action->node->levels[FACET_ETCD_TRUST], wanted);
 }
 
 /* SYS_PTRACE: to see the flags of a process that has rights which this one has not. */
-static void add_security(struct json *container, bool inspect)
+static void add_security(struct json *container, const struct action *action)
 {
 	static const char *const ACTING[] = { "DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SYS_PTRACE" };
 	static const char *const LOOKING[] = { "DAC_READ_SEARCH", "SYS_PTRACE" };
-	const char *const *capabilities = inspect ? LOOKING : ACTING;
-	size_t n = inspect ? ARRAY_LEN(LOOKING) : ARRAY_LEN(ACTING);
+	const char *const *capabilities = action->inspect ? LOOKING : ACTING;
+	size_t n = action->inspect ? ARRAY_LEN(LOOKING) : ARRAY_LEN(ACTING);
 	struct json *s = json_ensure_object(container, "securityContext");
 	struct json *caps = json_ensure_object(s, "capabilities");
 	json_set_int(s, "runAsUser", 0);
@@ -85,6 +105,8 @@ static void add_security(struct json *container, bool inspect)
 	json_add_str(json_ensure_array(caps, "drop"), "ALL");
 	for (size_t i = 0; i < n; i++)
 		json_add_str(json_ensure_array(caps, "add"), capabilities[i]);
+	if (!action->inspect && needs_gate(action))
+		json_add_str(json_ensure_array(caps, "add"), "NET_ADMIN");
 	json_set_str(json_ensure_object(s, "seLinuxOptions"), "type", "spc_t");
 	json_set_str(json_ensure_object(s, "appArmorProfile"), "type", "Unconfined");
 	json_set_str(json_ensure_object(s, "seccompProfile"), "type", "RuntimeDefault");
@@ -118,15 +140,19 @@ static result make_desired(const struct applier *a, const struct action *action,
 	const struct run *run = &a->world->run;
 	struct desired d cleanup(desired_release) = { .deadline_ms = JOB_DEADLINE_MS, .pods = run->exists || action->inspect };
 	d.run = str_dup(run->exists ? run->id : "inventory");
-	d.authority = str_dup(AUTHORITY_KUBERNETES);
 	d.node = str_dup(action->node->name);
-	d.old_pem = copy_or_null(run->old_pem);
-	d.new_pem = copy_or_null(run->new_pem);
-	d.bridge_pem = copy_or_null(run->bridge_pem);
+	d.asked = action->authority;
+	for (size_t i = 0; i < AUTHORITY_COUNT; i++) {
+		d.of[i].wanted = authority_in(world_authorities(a->world), (enum authority)i);
+		d.of[i].old_pem = copy_or_null(run->of[i].old_pem);
+		d.of[i].new_pem = copy_or_null(run->of[i].new_pem);
+		d.of[i].bridge_pem = copy_or_null(run->of[i].bridge_pem);
+	}
+	d.certify = action->certify;
 	d.leaf_validity_ms = a->world->request ? a->world->request->leaf_validity_ms : 0;
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		d.levels[f] = action->levels[f] == FACET_UNTOUCHED_LEVEL ? FACET_UNTOUCHED : action->levels[f];
-	if (action->wants_bridge)
+	if (action->certify && action->authority == AUTHORITY_KUBERNETES)
 		TRY_CTX(probe_csr(a, &d.probe_csr_pem, e), e, "Secret %s", run->secret);
 	*ret = d;
 	d = (struct desired){ 0 };
@@ -211,7 +237,7 @@ static struct json *pod_object(const struct applier *a, const struct action *act
 	json_set_str(everything, "operator", "Exists");
 	json_add(json_ensure_array(spec, "tolerations"), everything);
 	add_volumes(a, action, spec, container);
-	add_security(container, action->inspect);
+	add_security(container, action);
 	json_add(json_ensure_array(spec, "containers"), container);
 	return pod;
 }

@@ -44,7 +44,7 @@ static result outcome(const struct batch *b, struct err *e)
 result apply_publish(const struct applier *a, const struct action *action, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT, encoded cleanup(buf_release) = BUF_INIT;
-	published_text(&a->world->run, action->level, &text);
+	published_text(&a->world->run.of[AUTHORITY_KUBERNETES], action->level, &text);
 	base64_encode(text.data, text.len, &encoded);
 	struct batch b = { buf_str(&text), buf_str(&encoded), NULL, 0, 0 };
 	result r = published_each_lag(a->kube, &a->world->run, action->level, false, add_laggard, &b, e);
@@ -65,7 +65,7 @@ result apply_cluster_info(const struct applier *a, const struct action *action, 
 	struct buf ca cleanup(buf_release) = BUF_INIT, text cleanup(buf_release) = BUF_INIT;
 	TRY(kube_get(a->kube, path, &map, e));
 	const char *before = json_str_or(json_at(map, "data", "kubeconfig", NULL), "");
-	published_text(&a->world->run, action->level, &ca);
+	published_text(&a->world->run.of[AUTHORITY_KUBERNETES], action->level, &ca);
 	TRY(kubeconfig_replace(before, strlen(before), buf_str(&ca), NULL, NULL, &text, e));
 	struct json *data = json_ensure_object(patch, "data");
 	json_set_str(data, "kubeconfig", buf_str(&text));
@@ -77,13 +77,14 @@ result apply_cluster_info(const struct applier *a, const struct action *action, 
 
 /* The API server only ever adds to this ConfigMap (cluster_authentication_trust_controller.go), so it is written anew once every
  * API server was seen to refuse O. An update, never a delete: aggregated servers keep what they had when it is deleted. */
-result apply_prune_extension_auth(const struct applier *a, struct err *e)
+result apply_prune_extension_auth(const struct applier *a, const struct action *action, struct err *e)
 {
 	const char *path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+	const char *name = action->authority == AUTHORITY_FRONT_PROXY ? "requestheader-client-ca-file" : "client-ca-file";
 	struct json *map cleanup(json_freep) = NULL;
 	struct buf ca cleanup(buf_release) = BUF_INIT;
 	TRY(kube_get(a->kube, path, &map, e));
-	published_text(&a->world->run, TRUST_NEW, &ca);
-	json_set_str(json_ensure_object(map, "data"), "client-ca-file", buf_str(&ca));
+	published_text(&a->world->run.of[action->authority], TRUST_NEW, &ca);
+	json_set_str(json_ensure_object(map, "data"), name, buf_str(&ca));
 	return kube_update(a->kube, path, map, NULL, e);
 }

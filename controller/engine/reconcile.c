@@ -144,7 +144,7 @@ static void obey_run(struct pass *p, size_t i)
 static bool asks(const struct pass *p, size_t i, bool plan)
 {
 	const struct request *r = &p->requests[i];
-	return !p->invalid[i] && !r->rollback && r->plan_only == plan && !trigger_recorded(&p->o, r->trigger);
+	return !p->invalid[i] && !r->rollback && r->plan_only == plan && !trigger_recorded(&p->o, r->authorities, r->trigger);
 }
 
 /* The plan in a status is the answer itself: while it is there, and answers what is asked, nothing is left to do. */
@@ -190,6 +190,8 @@ static void choose(struct pass *p)
 		obey_run(p, p->active);
 	if (p->active < p->n_objects && !p->invalid[p->active])
 		p->world.request = &p->requests[p->active];
+	if (p->world.request)
+		p->world.pending = trigger_pending(&p->o, p->world.request->authorities, p->world.request->trigger);
 }
 
 /* --- Observe ---------------------------------------------------------------------------------------------------------------- */
@@ -266,7 +268,7 @@ static struct json *closed_run(const struct pass *p, size_t i)
 	const struct json *run = json_at(p->objects[i], "status", "run", NULL);
 	const char *trigger = json_get_str(run, "trigger");
 	char now[32];
-	if (!trigger || !trigger_recorded(&p->o, trigger) || (p->world.run.exists && str_eq(trigger, p->world.run.trigger)))
+	if (!trigger || !trigger_ended(&p->o, trigger) || (p->world.run.exists && str_eq(trigger, p->world.run.trigger)))
 		return NULL;
 	struct json *closed = json_object();
 	time_format(p->world.now_ms, now);
@@ -294,7 +296,7 @@ static struct json *status_of(struct pass *p, size_t i, const struct json *close
 		in.standing = !world_is_planned(&p->world) ? STANDING_RUNS : in.plan ? STANDING_PLANNED : STANDING_PLANNING;
 		in.world = &p->world;
 		in.position = &p->position;
-	} else if (trigger_recorded(&p->o, p->requests[i].trigger)) {
+	} else if (trigger_recorded(&p->o, p->requests[i].authorities, p->requests[i].trigger)) {
 		in.standing = strs_has(&p->o.rolled_back, p->requests[i].trigger) ? STANDING_ROLLED_BACK : STANDING_DONE;
 	} else if (p->requests[i].rollback && !p->requests[i].deleting) {
 		in.standing = STANDING_INVALID;

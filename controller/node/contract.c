@@ -36,11 +36,12 @@ static char *dup_member(const struct json *j, const char *name)
 void desired_release(struct desired *d)
 {
 	str_freep(&d->run);
-	str_freep(&d->authority);
 	str_freep(&d->node);
-	str_freep(&d->old_pem);
-	str_freep(&d->new_pem);
-	str_freep(&d->bridge_pem);
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
+		str_freep(&d->of[a].old_pem);
+		str_freep(&d->of[a].new_pem);
+		str_freep(&d->of[a].bridge_pem);
+	}
 	str_freep(&d->probe_csr_pem);
 	memset(d, 0, sizeof *d);
 }
@@ -70,22 +71,65 @@ static result level_from_json(const struct json *item, int levels[static FACET_C
 	return OK;
 }
 
+static bool has_pair(const struct desired *d, enum authority a)
+{
+	return d->run && d->of[a].wanted && d->of[a].old_pem && d->of[a].new_pem;
+}
+
+/* What is everybody's needs one whole authority. */
+static bool may_have_level(const struct desired *d, enum facet f)
+{
+	if (facet_authority(f) != AUTHORITY_COUNT)
+		return has_pair(d, facet_authority(f));
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		if (d->of[a].wanted && !has_pair(d, (enum authority)a))
+			return false;
+	return d->run != NULL;
+}
+
 static result desired_check(const struct desired *d, struct err *e)
 {
 	if (d->run && !run_id_ok(d->run))
 		return err_set(e, ERR_INPUT, "run: must be a DNS label of at most %d characters", RUN_ID_MAX);
-	if (d->authority && !str_eq(d->authority, "Kubernetes"))
-		return err_set(e, ERR_INPUT, "authority: \"%s\" is not known here, only \"Kubernetes\"", d->authority);
+	if (!d->of[d->asked].wanted)
+		return err_set(e, ERR_INPUT, "authority: \"%s\" is not among `authorities`", authority_name(d->asked));
 	if (d->deadline_ms < 0 || d->deadline_ms > DEADLINE_MAX_MS)
 		return err_set(e, ERR_INPUT, "deadlineMs: must be 0 to %lld", (long long)DEADLINE_MAX_MS);
 	if (d->leaf_validity_ms < 0)
 		return err_set(e, ERR_INPUT, "leafValidityMs: must not be negative");
 	for (size_t f = 0; f < FACET_COUNT; f++)
-		if (d->levels[f] != FACET_UNTOUCHED && (!d->run || !d->old_pem || !d->new_pem))
-			return err_set(e, ERR_INPUT, "levels.%s: needs `run`, `old` and `new` too",
+		if (d->levels[f] != FACET_UNTOUCHED && !may_have_level(d, (enum facet)f))
+			return err_set(e, ERR_INPUT, "levels.%s: needs `run`, and its authority's `old` and `new` too",
 				       facet_name((enum facet)f));
-	if (d->probe_csr_pem && (!d->run || !d->old_pem || !d->new_pem))
-		return err_set(e, ERR_INPUT, "probeCSR: needs `run`, `old` and `new` too");
+	if (d->certify && !has_pair(d, d->asked))
+		return err_set(e, ERR_INPUT, "certify: needs `run`, and its authority's `old` and `new` too");
+	if (d->probe_csr_pem && (!d->certify || d->asked != AUTHORITY_KUBERNETES))
+		return err_set(e, ERR_INPUT, "probeCSR: goes with `certify`, and with the authority Kubernetes only");
+	return OK;
+}
+
+static result authority_from_json(const struct json *item, struct desired *d, struct err *e)
+{
+	enum authority a = authority_by_name(json_name(item));
+	if (a == AUTHORITY_COUNT)
+		return err_set(e, ERR_INPUT, "authorities: \"%.40s\" is not known: is this program as new as the controller?", json_name(item));
+	if (d->of[a].wanted || !json_is_object(item))
+		return err_set(e, ERR_INPUT, "authorities.%s: must be an object, and there once", authority_name(a));
+	d->of[a] = (struct desired_authority){ true, dup_member(item, "old"), dup_member(item, "new"), dup_member(item, "bridge") };
+	return OK;
+}
+
+/* By hand none may be named: then it is the cluster's own. */
+static result authorities_from_json(const struct json *j, struct desired *d, struct err *e)
+{
+	const char *asked = json_str_or(json_get(j, "authority"), authority_name(AUTHORITY_KUBERNETES));
+	json_each(item, json_get(j, "authorities"))
+		TRY(authority_from_json(item, d, e));
+	if (!json_len(json_get(j, "authorities")))
+		d->of[AUTHORITY_KUBERNETES].wanted = true;
+	d->asked = authority_by_name(asked);
+	if (d->asked == AUTHORITY_COUNT)
+		return err_set(e, ERR_INPUT, "authority: \"%.40s\" is not known here", asked);
 	return OK;
 }
 
@@ -99,11 +143,9 @@ result desired_from_json(const char *text, size_t len, struct desired *ret, stru
 		return err_set(e, ERR_INPUT, "desired state: version must be %d", CONTRACT_VERSION);
 	cleanup(desired_release) struct desired d = { 0 };
 	d.run = dup_member(j, "run");
-	d.authority = dup_member(j, "authority");
 	d.node = dup_member(j, "node");
-	d.old_pem = dup_member(j, "old");
-	d.new_pem = dup_member(j, "new");
-	d.bridge_pem = dup_member(j, "bridge");
+	TRY_CTX(authorities_from_json(j, &d, e), e, "desired state");
+	d.certify = json_get_bool(j, "certify", false);
 	d.probe_csr_pem = dup_member(j, "probeCSR");
 	d.leaf_validity_ms = json_get_int(j, "leafValidityMs", 0);
 	d.deadline_ms = json_get_int(j, "deadlineMs", 0);
@@ -118,16 +160,27 @@ result desired_from_json(const char *text, size_t len, struct desired *ret, stru
 	return OK;
 }
 
+static void add_authority(struct json *j, enum authority a, const struct desired_authority *of)
+{
+	if (!of->wanted)
+		return;
+	struct json *item = json_ensure_object(json_ensure_object(j, "authorities"), authority_name(a));
+	json_set_str(item, "old", of->old_pem);
+	json_set_str(item, "new", of->new_pem);
+	json_set_str(item, "bridge", of->bridge_pem);
+}
+
 struct json *desired_to_json(const struct desired *d)
 {
 	struct json *j = json_object();
 	json_set_int(j, "version", CONTRACT_VERSION);
 	json_set_str(j, "run", d->run);
-	json_set_str(j, "authority", d->authority);
 	json_set_str(j, "node", d->node);
-	json_set_str(j, "old", d->old_pem);
-	json_set_str(j, "new", d->new_pem);
-	json_set_str(j, "bridge", d->bridge_pem);
+	json_set_str(j, "authority", authority_name(d->asked));
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		add_authority(j, (enum authority)a, &d->of[a]);
+	if (d->certify)
+		json_set_bool(j, "certify", true);
 	json_set_str(j, "probeCSR", d->probe_csr_pem);
 	struct json *levels = json_ensure_object(j, "levels");
 	for (size_t f = 0; f < FACET_COUNT; f++)
@@ -253,6 +306,9 @@ result report_from_json(const char *text, size_t len, struct report *ret, struct
 		r.started_ms[p] = json_get_int(json_get(j, "started"), PROCESSES[p], 0);
 	strs_from_json(json_get(j, "restarted"), &r.restarted);
 	strs_from_json(json_get(j, "changed"), &r.changed);
+	r.asked = authority_by_name(json_str_or(json_get(j, "authority"), ""));
+	if (r.asked == AUTHORITY_COUNT)
+		return err_set(e, ERR_INPUT, "node report: its authority is not known");
 	r.ca_pem = dup_member(j, "ca");
 	r.admin_subject = dup_member(j, "adminSubject");
 	r.bridge_pem = dup_member(j, "bridge");
@@ -376,6 +432,7 @@ static struct json *report_json(const struct report *r, const struct limits *mos
 	add_strs(j, "restarted", &r->restarted, PROCESS_COUNT, WORD_MAX);
 	add_strs(j, "changed", &r->changed, most->changed, CONTRACT_REPORT_MAX);
 	set_cut(j, "adminSubject", r->admin_subject, 300);
+	json_set_str(j, "authority", authority_name(r->asked));
 	if (most->certificates) {
 		json_set_str(j, "ca", r->ca_pem);
 		json_set_str(j, "bridge", r->bridge_pem);

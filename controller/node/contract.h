@@ -2,7 +2,7 @@
  *
  * Invariants
  * - Desired comes in the environment variable CERTROTATION_DESIRED (or a file, by hand); it holds public certificates only.
- *   N's private key, when a step needs it, is a mounted file: CONTRACT_KEY_PATH.
+ *   N's private key, when a step needs it, is a mounted file in CONTRACT_KEY_DIR, named after its authority: "Etcd.key".
  * - The report leaves through the termination message (the kubelet keeps the last 4,096 bytes, so a report is at most
  *   CONTRACT_REPORT_MAX bytes; lists are cut and say so). It never holds anything private.
  * - Levels are facet.h's. A facet that desired does not name is observed and reported, never touched.
@@ -14,21 +14,29 @@
 #include "facet.h"
 #include "json.h"
 
-#define CONTRACT_VERSION 1
+#define CONTRACT_VERSION 2
 #define CONTRACT_REPORT_MAX 4000
 #define CONTRACT_ENV "CERTROTATION_DESIRED"
-#define CONTRACT_KEY_PATH "/run/certrotation/authority/tls.key"
+#define CONTRACT_KEY_DIR "/run/certrotation/authority"
 #define CONTRACT_TERMINATION_PATH "/dev/termination-log"
 
 #define FACET_UNTOUCHED (-2)
 
+/* One authority's: O, N, X (or Y: certified by O, for N's key). Each may be NULL; without an O the one in force is meant. */
+struct desired_authority {
+	bool wanted;           /* it is rotated: nothing of the others is looked at, and their facets are FACET_ABSENT */
+	char *old_pem, *new_pem, *bridge_pem;
+};
+
 struct desired {
 	char *run;             /* id of the run: also the folder name of backups */
-	char *authority;       /* "Kubernetes" */
 	char *node;            /* the Node's name */
-	char *old_pem, *new_pem, *bridge_pem; /* O, N, X (or Y: certified by O, for N's key). Each may be NULL */
+	struct desired_authority of[AUTHORITY_COUNT];
+	enum authority asked;  /* whose certificates go into the report (all of them would not fit): ca, bridge, probe. A wanted one */
 	int levels[FACET_COUNT];              /* FACET_UNTOUCHED, or the level to reach */
-	char *probe_csr_pem;   /* not NULL: sign X and a probe certificate (no rights, CN=certrotation:probe) with O's key here */
+	bool certify;          /* sign X of `asked` with O's key here */
+	char *probe_csr_pem;   /* not NULL: and a probe certificate (no rights, CN=certrotation:probe): of the cluster's own authority only,
+				* for of another one any certificate is a key to everything */
 	int64_t leaf_validity_ms; /* 0: as the predecessor's */
 	int64_t deadline_ms;   /* how long this program may take; 0: 120,000 */
 	bool pods;             /* look at the pods' volumes too */
@@ -55,7 +63,8 @@ struct report {
 	int64_t started_ms[PROCESS_COUNT]; /* 0: not running or not there */
 	struct strs restarted;             /* processes that this very run restarted */
 	struct strs changed;               /* files that this very run wrote (cut at 30) */
-	char *ca_pem;                      /* the first certificate of ca.crt: only while desired has no `old` */
+	enum authority asked;              /* whose certificates follow */
+	char *ca_pem;                      /* the first certificate of `asked`'s ca.crt: only while desired has no O of it */
 	char *admin_subject;               /* "O=…,CN=…" of admin.conf, on control planes */
 	char *bridge_pem, *probe_pem;      /* when asked for */
 	/* Pods with a mounted cluster CA (ServiceAccount volumes, kube-root-ca.crt by any mount). "uid13:cid12": the first 13

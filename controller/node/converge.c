@@ -77,35 +77,55 @@ result node_wait(struct node *n, bool (*holds)(struct node *n, const void *conte
 	return OK;
 }
 
-/* X, and a certificate without any rights by which the controller sees who still trusts O. */
-result node_sign_bridge(struct node *n, struct err *e)
+/* A certificate without any rights by which the controller sees who still trusts O. */
+static result sign_probe(struct node *n, const struct key *k, struct err *e)
 {
-	struct key *k cleanup(key_freep) = NULL;
-	struct cert *x cleanup(cert_freep) = NULL, *probe cleanup(cert_freep) = NULL;
-	struct buf x_pem cleanup(buf_release) = BUF_INIT, probe_pem cleanup(buf_release) = BUF_INIT;
-	int64_t now = clock_now_ms();
-	const struct leaf_request q = { .common_name = PROBE_NAME, .client = true, .now_ms = now, .validity_ms = PROBE_VALIDITY_MS };
-	TRY(node_old_key(n, &k, e));
-	TRY_CTX(ca_cross_sign(n->new_ca, n->old_ca, k, now, &x, e), e, "certifying the new authority by the old one");
-	TRY(leaf_make_for_csr(&q, n->desired->probe_csr_pem, n->old_ca, k, &probe, e));
-	cert_to_pem(x, &x_pem);
-	cert_to_pem(probe, &probe_pem);
-	n->report->bridge_pem = buf_take(&x_pem);
-	n->report->probe_pem = buf_take(&probe_pem);
+	struct cert *probe cleanup(cert_freep) = NULL;
+	struct buf pem cleanup(buf_release) = BUF_INIT;
+	const struct leaf_request q = { .common_name = PROBE_NAME, .client = true, .now_ms = clock_now_ms(), .validity_ms = PROBE_VALIDITY_MS };
+	TRY(leaf_make_for_csr(&q, n->desired->probe_csr_pem, n->of[AUTHORITY_KUBERNETES].old, k, &probe, e));
+	cert_to_pem(probe, &pem);
+	n->report->probe_pem = buf_take(&pem);
 	return OK;
 }
 
-/* The walk's order, whatever is asked for: each stage leaves everybody able to talk. */
-static result converge_control_plane(struct node *n, struct err *e)
+result node_sign_bridge(struct node *n, struct err *e)
+{
+	const struct succession *s = &n->of[n->desired->asked];
+	struct key *k cleanup(key_freep) = NULL;
+	struct cert *x cleanup(cert_freep) = NULL;
+	struct buf pem cleanup(buf_release) = BUF_INIT;
+	TRY(node_old_key(n, n->desired->asked, &k, e));
+	TRY_CTX(ca_cross_sign(s->new, s->old, k, clock_now_ms(), &x, e), e, "certifying the new authority by the old one");
+	cert_to_pem(x, &pem);
+	n->report->bridge_pem = buf_take(&pem);
+	return n->desired->probe_csr_pem ? sign_probe(n, k, e) : OK;
+}
+
+/* The walk's order, whatever is asked for: each stage leaves everybody able to talk. A signer and a root file, then trust. */
+static result converge_trust(struct node *n, struct err *e)
 {
 	if (node_wants(n, FACET_SIGNER, SIGNER_OWN_OLD) || node_wants(n, FACET_ROOT, ROOT_OWN_BOTH))
 		TRY_CTX(node_own_signer(n, e), e, "a signer of its own for the controller-manager");
 	if (node_wants(n, FACET_TRUST, TRUST_BOTH))
-		TRY_CTX(node_trust(n, TRUST_BOTH, e), e, "trusting both");
+		TRY_CTX(node_trust(n, AUTHORITY_KUBERNETES, TRUST_BOTH, e), e, "trusting both");
+	if (node_wants(n, FACET_PROXY_TRUST, TRUST_BOTH))
+		TRY_CTX(node_proxy_trust(n, TRUST_BOTH, e), e, "trusting both front proxies");
+	return OK;
+}
+
+static result converge_leaves(struct node *n, struct err *e)
+{
+	if (node_wants(n, FACET_PROXY_CA_KEY, ISSUED_NEW))
+		TRY_CTX(node_ca_key(n, AUTHORITY_FRONT_PROXY, e), e, "the front proxy authority's key");
+	if (node_wants(n, FACET_PROXY_LEAF, LEAF_BRIDGE))
+		TRY_CTX(node_proxy_leaf(n, e), e, "the front proxy's certificate");
+	if (node_wants(n, FACET_ETCD_LEAF, LEAF_BRIDGE))
+		TRY_CTX(node_etcd_leaves(n, e), e, "etcd's certificates");
 	if (node_wants(n, FACET_SERVER_LEAF, LEAF_BRIDGE))
 		TRY_CTX(node_server_leaf(n, e), e, "the API server's certificate");
 	if (node_wants(n, FACET_CA_KEY, ISSUED_NEW))
-		TRY_CTX(node_ca_key(n, e), e, "the authority's key");
+		TRY_CTX(node_ca_key(n, AUTHORITY_KUBERNETES, e), e, "the authority's key");
 	if (node_wants(n, FACET_SIGNER, SIGNER_OWN_NEW))
 		TRY_CTX(node_signer_new(n, e), e, "the signer");
 	if (node_wants(n, FACET_ADMIN, ISSUED_NEW))
@@ -116,23 +136,43 @@ static result converge_control_plane(struct node *n, struct err *e)
 		TRY_CTX(node_kubelet(n, e), e, "the kubelet");
 	if (node_wants(n, FACET_KUBELET_CLIENT, ISSUED_NEW))
 		TRY_CTX(node_kubelet_client(n, e), e, "the API server's client certificate");
+	return OK;
+}
+
+static result converge_distrust(struct node *n, struct err *e)
+{
+	if (node_wants(n, FACET_PROXY_TRUST, TRUST_NEW))
+		TRY_CTX(node_proxy_trust(n, TRUST_NEW, e), e, "trusting the new front proxy only");
+	if (node_wants(n, FACET_PROXY_LEAF, LEAF_NEW))
+		TRY_CTX(node_proxy_leaf(n, e), e, "the front proxy's certificate");
 	if (node_wants(n, FACET_TRUST, TRUST_NEW))
-		TRY_CTX(node_trust(n, TRUST_NEW, e), e, "trusting the new authority only");
+		TRY_CTX(node_trust(n, AUTHORITY_KUBERNETES, TRUST_NEW, e), e, "trusting the new authority only");
 	if (node_wants(n, FACET_SIGNER, SIGNER_KUBEADM_NEW) || node_wants(n, FACET_ROOT, ROOT_KUBEADM_NEW))
 		TRY_CTX(node_kubeadm_flags(n, e), e, "kubeadm's flags");
 	if (node_wants(n, FACET_SERVER_LEAF, LEAF_NEW))
 		TRY_CTX(node_server_leaf(n, e), e, "the API server's certificate");
+	if (node_wants(n, FACET_ETCD_TRUST, TRUST_NEW) || node_wants(n, FACET_ETCD_CA_KEY, ISSUED_NEW))
+		TRY_CTX(node_etcd_trust(n, e), e, "etcd and kube-apiserver, trusting etcd's new authority only");
+	if (node_wants(n, FACET_ETCD_LEAF, LEAF_NEW))
+		TRY_CTX(node_etcd_leaves(n, e), e, "etcd's certificates");
 	return OK;
+}
+
+static result converge_control_plane(struct node *n, struct err *e)
+{
+	TRY(converge_trust(n, e));
+	TRY(converge_leaves(n, e));
+	return converge_distrust(n, e);
 }
 
 static result converge_worker(struct node *n, struct err *e)
 {
 	if (node_wants(n, FACET_TRUST, TRUST_BOTH))
-		TRY_CTX(node_trust(n, TRUST_BOTH, e), e, "trusting both");
+		TRY_CTX(node_trust(n, AUTHORITY_KUBERNETES, TRUST_BOTH, e), e, "trusting both");
 	if (node_wants(n, FACET_KUBELET, ISSUED_NEW))
 		TRY_CTX(node_kubelet(n, e), e, "the kubelet");
 	if (node_wants(n, FACET_TRUST, TRUST_NEW))
-		TRY_CTX(node_trust(n, TRUST_NEW, e), e, "trusting the new authority only");
+		TRY_CTX(node_trust(n, AUTHORITY_KUBERNETES, TRUST_NEW, e), e, "trusting the new authority only");
 	return OK;
 }
 
@@ -140,7 +180,7 @@ result node_converge(struct node *n, struct err *e)
 {
 	if (n->report->n_blockers)
 		return OK; /* they are reported; nothing is touched */
-	if (n->desired->probe_csr_pem && n->new_ca)
+	if (n->desired->certify)
 		TRY(node_sign_bridge(n, e));
 	TRY(n->layout.control_plane ? converge_control_plane(n, e) : converge_worker(n, e));
 	if (node_wants(n, FACET_CLEAN, CLEAN_YES))

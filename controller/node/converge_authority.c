@@ -10,39 +10,53 @@
 /* --- Bundles ------------------------------------------------------------------------------------------------------------------ */
 
 /* The first certificate always matches ca.key: kubeadm signs with the first (pkiutil.TryLoadCertFromDisk). */
-static void bundle(const struct node *n, int level, bool new_first, struct buf *out)
+static void bundle(const struct succession *s, int level, bool new_first, struct buf *out)
 {
 	if (new_first)
-		cert_to_pem(n->new_ca, out);
+		cert_to_pem(s->new, out);
 	if (level != TRUST_NEW)
-		cert_to_pem(n->old_ca, out);
+		cert_to_pem(s->old, out);
 	if (!new_first && level != TRUST_OLD)
-		cert_to_pem(n->new_ca, out);
+		cert_to_pem(s->new, out);
 }
 
-result node_trust(struct node *n, int level, struct err *e)
+static const struct {
+	enum facet trust, key;
+} FACETS_OF[AUTHORITY_COUNT] = {
+	[AUTHORITY_KUBERNETES] = { FACET_TRUST, FACET_CA_KEY },
+	[AUTHORITY_FRONT_PROXY] = { FACET_PROXY_TRUST, FACET_PROXY_CA_KEY },
+	[AUTHORITY_ETCD] = { FACET_ETCD_TRUST, FACET_ETCD_CA_KEY },
+};
+
+result node_trust(struct node *n, enum authority a, int level, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
-	bool key_is_new = n->layout.control_plane && n->report->levels[FACET_CA_KEY] == ISSUED_NEW;
+	bool key_is_new = n->layout.control_plane && n->report->levels[FACETS_OF[a].key] == ISSUED_NEW;
 	if (level == TRUST_NEW && n->layout.control_plane && !key_is_new)
-		return err_set(e, ERR_CONFLICT, "ca.key is still the old authority's");
-	bundle(n, level, key_is_new || level == TRUST_NEW, &text);
-	TRY(node_replace(n, n->layout.ca_crt, &text, 0644, e));
+		return err_set(e, ERR_CONFLICT, "%s is still the old authority's", n->layout.of[a].ca_key);
+	bundle(&n->of[a], level, key_is_new || level == TRUST_NEW, &text);
+	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
 	return node_observe(n, e);
 }
 
 /* ca.crt first: a crash between the two leaves kubeadm unable to sign until the next run, and nobody else affected. */
-result node_ca_key(struct node *n, struct err *e)
+result node_write_authority(struct node *n, enum authority a, int level, struct err *e)
 {
 	struct key *k cleanup(key_freep) = NULL;
 	struct buf pem cleanup(buf_release) = BUF_SECRET, text cleanup(buf_release) = BUF_INIT;
-	TRY(node_new_key(n, &k, e));
-	if (n->report->levels[FACET_TRUST] < TRUST_BOTH)
-		return err_set(e, ERR_CONFLICT, "ca.crt does not hold the new authority yet");
-	bundle(n, n->report->levels[FACET_TRUST], true, &text);
-	TRY(node_replace(n, n->layout.ca_crt, &text, 0644, e));
+	TRY(node_new_key(n, a, &k, e));
+	bundle(&n->of[a], level, true, &text);
+	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
 	key_to_pem(k, &pem);
-	TRY(node_replace(n, n->layout.ca_key, &pem, 0600, e));
+	return node_replace(n, n->layout.of[a].ca_key, &pem, 0600, e);
+}
+
+result node_ca_key(struct node *n, enum authority a, struct err *e)
+{
+	int trust = n->report->levels[FACETS_OF[a].trust];
+	if (trust < TRUST_BOTH)
+		return err_set(e, ERR_CONFLICT, "%s does not hold the new authority yet", n->layout.of[a].ca_crt);
+	TRY(node_write_authority(n, a, trust, e));
 	return node_observe(n, e);
 }
 
@@ -61,7 +75,7 @@ static bool is_of_this_run(const struct node *n, const char *path, int needs)
 {
 	int holds = 0;
 	struct err e;
-	return node_bundle_file(n, path, &holds, &e).ok && !(holds & HOLDS_OTHER) && (holds & needs) == needs;
+	return node_bundle_file(&n->of[AUTHORITY_KUBERNETES], path, &holds, &e).ok && !(holds & HOLDS_OTHER) && (holds & needs) == needs;
 }
 
 static result own_files(struct node *n, struct err *e)
@@ -69,20 +83,20 @@ static result own_files(struct node *n, struct err *e)
 	struct key *k cleanup(key_freep) = NULL;
 	struct buf root cleanup(buf_release) = BUF_INIT;
 	if (!is_of_this_run(n, n->layout.own_signer, 0)) {
-		TRY(node_old_key(n, &k, e));
-		TRY(write_signer(n, n->old_ca, k, e));
+		TRY(node_old_key(n, AUTHORITY_KUBERNETES, &k, e));
+		TRY(write_signer(n, n->of[AUTHORITY_KUBERNETES].old, k, e));
 	}
 	if (is_of_this_run(n, n->layout.own_root, HOLDS_NEW))
 		return OK;
-	bundle(n, TRUST_BOTH, false, &root);
+	bundle(&n->of[AUTHORITY_KUBERNETES], TRUST_BOTH, false, &root);
 	return node_write_own(n, n->layout.own_root, &root, 0644, e);
 }
 
 result node_signer_new(struct node *n, struct err *e)
 {
 	struct key *k cleanup(key_freep) = NULL;
-	TRY(node_new_key(n, &k, e));
-	TRY(write_signer(n, n->new_ca, k, e));
+	TRY(node_new_key(n, AUTHORITY_KUBERNETES, &k, e));
+	TRY(write_signer(n, n->of[AUTHORITY_KUBERNETES].new, k, e));
 	return node_observe(n, e);
 }
 
@@ -250,8 +264,8 @@ static result kubeadm_text(const struct node *n, struct buf *ret, struct err *e)
 			return OK;
 		}
 	}
-	return layout_edit_manager(buf_str(&now), now.len, unrooted(n, n->layout.ca_crt), unrooted(n, n->layout.ca_key),
-				   unrooted(n, n->layout.ca_crt), ret, e);
+	return layout_edit_manager(buf_str(&now), now.len, unrooted(n, n->layout.of[AUTHORITY_KUBERNETES].ca_crt), unrooted(n, n->layout.of[AUTHORITY_KUBERNETES].ca_key),
+				   unrooted(n, n->layout.of[AUTHORITY_KUBERNETES].ca_crt), ret, e);
 }
 
 result node_kubeadm_flags(struct node *n, struct err *e)
@@ -260,6 +274,6 @@ result node_kubeadm_flags(struct node *n, struct err *e)
 	if (n->report->levels[FACET_TRUST] != TRUST_NEW || n->report->levels[FACET_CA_KEY] != ISSUED_NEW)
 		return err_set(e, ERR_CONFLICT, "ca.crt and ca.key are not the new authority's alone yet");
 	TRY(kubeadm_text(n, &text, e));
-	TRY(restart_with(n, &text, n->layout.ca_crt, e));
+	TRY(restart_with(n, &text, n->layout.of[AUTHORITY_KUBERNETES].ca_crt, e));
 	return node_observe(n, e);
 }

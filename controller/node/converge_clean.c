@@ -59,8 +59,9 @@ static result sweep_tree(const char *path, int depth, struct err *e)
 result node_sweep(const struct node *n, struct err *e)
 {
 	const struct layout *l = &n->layout;
-	const char *const beside[] = { l->ca_crt, l->own_signer, l->apiserver_crt, l->kubelet_client_crt, l->manager_conf, l->scheduler_conf,
-				       l->admin_conf, l->kubelet_conf, l->absorbed };
+	const char *const beside[] = { l->of[AUTHORITY_KUBERNETES].ca_crt, l->own_signer, l->apiserver_crt, l->kubelet_client_crt, l->manager_conf, l->scheduler_conf,
+				       l->admin_conf, l->kubelet_conf, l->absorbed, l->of[AUTHORITY_FRONT_PROXY].ca_crt,
+				       l->proxy_client_crt, l->of[AUTHORITY_ETCD].ca_crt, l->etcd_leaves[ETCD_API_CLIENT] };
 	for (size_t i = 0; i < ARRAY_LEN(beside); i++)
 		TRY(sweep_beside(beside[i], e));
 	TRY(file_sweep(l->kubelet_pki, e));
@@ -85,7 +86,7 @@ static result list_old_clients(const struct node *n, struct strs *ret, struct er
 			continue;
 		char *path cleanup(str_freep) = str_printf("%s/%s", n->layout.kubelet_pki, names.items[i]);
 		TRY(node_certs(path, &list, e));
-		if (node_issuer(n, list.items[0]) == HOLDS_OLD)
+		if (node_issuer(&n->of[AUTHORITY_KUBERNETES], list.items[0]) == HOLDS_OLD)
 			strs_add(ret, path);
 	}
 	return OK;
@@ -95,9 +96,12 @@ bool node_is_clean(const struct node *n)
 {
 	struct strs old cleanup(strs_release) = { 0 };
 	struct err e;
-	if (!n->new_ca || file_exists(n->layout.own_dir) || file_exists(n->layout.run_dir))
+	bool begun = false;
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		begun = begun || n->of[a].new;
+	if (!begun || file_exists(n->layout.own_dir) || file_exists(n->layout.run_dir))
 		return false;
-	return list_old_clients(n, &old, &e).ok && !old.n;
+	return !n->of[AUTHORITY_KUBERNETES].new || (list_old_clients(n, &old, &e).ok && !old.n);
 }
 
 /* Everything is in force before its past is removed. */
@@ -114,7 +118,8 @@ result node_clean(struct node *n, struct err *e)
 {
 	struct strs old cleanup(strs_release) = { 0 };
 	TRY(check_done(n, e));
-	TRY(list_old_clients(n, &old, e));
+	if (n->of[AUTHORITY_KUBERNETES].new)
+		TRY(list_old_clients(n, &old, e));
 	for (size_t i = 0; i < old.n; i++)
 		TRY(file_wipe(old.items[i], e));
 	TRY(remove_tree(n->layout.own_dir, 0, e));

@@ -18,18 +18,18 @@
 static result sign_here(const struct node *n, const struct cert *predecessor, const struct key *k, struct cert **ret, struct err *e)
 {
 	struct key *ca_key cleanup(key_freep) = NULL;
-	TRY(node_new_key(n, &ca_key, e));
+	TRY(node_new_key(n, AUTHORITY_KUBERNETES, &ca_key, e));
 	int64_t validity = n->desired->leaf_validity_ms ? n->desired->leaf_validity_ms
 							: cert_not_after_ms(predecessor) - cert_not_before_ms(predecessor);
-	return leaf_reissue(predecessor, k, n->new_ca, ca_key, clock_now_ms(), validity, ret, e);
+	return leaf_reissue(predecessor, k, n->of[AUTHORITY_KUBERNETES].new, ca_key, clock_now_ms(), validity, ret, e);
 }
 
 static result ask_once(const struct node *n, const struct kubeconfig *c, const char *csr, bool rsa, struct cert **ret, struct err *e)
 {
 	struct buf ca cleanup(buf_release) = BUF_INIT;
 	char *pem cleanup(str_freep) = NULL;
-	cert_to_pem(n->old_ca, &ca);
-	cert_to_pem(n->new_ca, &ca);
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].old, &ca);
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &ca);
 	const struct remote_identity id = { c->server, buf_str(&ca), c->client_cert_pem, c->client_key_pem };
 	TRY(remote_sign_kubelet(&id, n->desired->node, csr, rsa, n->until_ms, &pem, e));
 	return cert_from_pem(pem, strlen(pem), ret, e);
@@ -45,7 +45,7 @@ static result ask_signer(const struct node *n, const struct kubeconfig *c, const
 	for (int64_t apart = SIGN_AGAIN_MS; clock_monotonic_ms() < n->until_ms; apart = apart < SIGN_AGAIN_MAX_MS ? apart * 2 : apart) {
 		struct cert *got cleanup(cert_freep) = NULL;
 		TRY(ask_once(n, c, buf_str(&csr), str_starts(algorithm, "RSA"), &got, e));
-		if (node_issuer(n, got) == HOLDS_NEW) {
+		if (node_issuer(&n->of[AUTHORITY_KUBERNETES], got) == HOLDS_NEW) {
 			*ret = steal(&got);
 			return OK;
 		}
@@ -110,7 +110,7 @@ static char *kept_dated(const struct node *n)
 		char *path cleanup(str_freep) = str_printf("%s/%s", n->layout.kubelet_pki, names.items[i]);
 		bool usable = str_starts(names.items[i], "kubelet-client-2") && node_certs(path, &list, &e).ok &&
 			      node_key_file(path, &k, &e).ok && cert_matches_key(list.items[0], k) &&
-			      node_issuer(n, list.items[0]) == HOLDS_NEW;
+			      node_issuer(&n->of[AUTHORITY_KUBERNETES], list.items[0]) == HOLDS_NEW;
 		if (!usable || cert_not_after_ms(list.items[0]) <= latest)
 			continue;
 		latest = cert_not_after_ms(list.items[0]);
@@ -124,14 +124,14 @@ static bool is_from_new(const struct node *n, const char *cert_pem)
 {
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
-	return cert_pem && cert_from_pem(cert_pem, strlen(cert_pem), &leaf, &e).ok && node_issuer(n, leaf) == HOLDS_NEW;
+	return cert_pem && cert_from_pem(cert_pem, strlen(cert_pem), &leaf, &e).ok && node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW;
 }
 
 static bool trusts_only_new(const struct node *n, const struct kubeconfig *c)
 {
 	int holds = 0;
 	struct err e;
-	return c->ca_pem && node_bundle(n, c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
+	return c->ca_pem && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
 }
 
 /* kubelet.conf last: a kubelet younger than it has read everything. So it is written whenever the certificate was. */
@@ -156,7 +156,7 @@ static result write_files(struct node *n, bool *ret_written, struct err *e)
 	else if (!have && c.client_cert_path)
 		TRY(write_dated(n, c.client_cert_path, &cert, &key, e));
 	bool embed = !have && !c.client_cert_path;
-	cert_to_pem(n->new_ca, &ca);
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &ca);
 	TRY_CTX(kubeconfig_replace(buf_str(&text), text.len, buf_str(&ca), embed ? buf_str(&cert) : NULL, embed ? buf_str(&key) : NULL,
 				   &next, e), e, "%s", path);
 	TRY(node_replace(n, path, &next, 0600, e));

@@ -14,11 +14,12 @@ static int64_t validity_of(const struct node *n, const struct cert *predecessor)
 	return cert_not_after_ms(predecessor) - cert_not_before_ms(predecessor);
 }
 
-static result reissue(const struct node *n, const struct cert *predecessor, const struct key *new_key, struct cert **ret, struct err *e)
+result node_reissue(const struct node *n, enum authority a, const struct cert *predecessor, const struct key *new_key, struct cert **ret,
+		    struct err *e)
 {
 	struct key *ca_key cleanup(key_freep) = NULL;
-	TRY(node_new_key(n, &ca_key, e));
-	return leaf_reissue(predecessor, new_key, n->new_ca, ca_key, clock_now_ms(), validity_of(n, predecessor), ret, e);
+	TRY(node_new_key(n, a, &ca_key, e));
+	return leaf_reissue(predecessor, new_key, n->of[a].new, ca_key, clock_now_ms(), validity_of(n, predecessor), ret, e);
 }
 
 /* --- Leaves whose key stays: one rename --------------------------------------------------------------------------------------------- */
@@ -36,29 +37,38 @@ static bool leaf_presented(struct node *n, const void *context)
 }
 
 /* The leaf from N that is there already is kept: only X comes or goes. */
-static result server_chain(const struct node *n, bool with_bridge, struct certs *ret, struct err *e)
+static result chain_of(const struct node *n, enum authority a, const char *path, bool with_bridge, struct certs *ret, struct err *e)
 {
 	struct certs now cleanup(certs_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
-	TRY(node_certs(n->layout.apiserver_crt, &now, e));
-	leaf = node_issuer(n, now.items[0]) == HOLDS_NEW ? cert_copy(now.items[0]) : node_kept_leaf(n, n->layout.apiserver_crt);
+	TRY(node_certs(path, &now, e));
+	leaf = node_issuer(&n->of[a], now.items[0]) == HOLDS_NEW ? cert_copy(now.items[0]) : node_kept_leaf(n, a, path);
 	if (!leaf)
-		TRY_CTX(reissue(n, now.items[0], NULL, &leaf, e), e, "%s", n->layout.apiserver_crt);
+		TRY_CTX(node_reissue(n, a, now.items[0], NULL, &leaf, e), e, "%s", path);
 	certs_add(ret, steal(&leaf));
 	if (with_bridge)
-		certs_add(ret, cert_copy(n->bridge));
+		certs_add(ret, cert_copy(n->of[a].bridge));
 	return OK;
+}
+
+result node_write_leaf(struct node *n, enum authority a, const char *path, bool with_bridge, struct err *e)
+{
+	struct certs chain cleanup(certs_release) = { 0 };
+	struct buf pem cleanup(buf_release) = BUF_INIT;
+	TRY(chain_of(n, a, path, with_bridge, &chain, e));
+	certs_to_pem(&chain, &pem);
+	return node_replace(n, path, &pem, 0644, e);
 }
 
 result node_server_leaf(struct node *n, struct err *e)
 {
 	struct certs chain cleanup(certs_release) = { 0 };
-	struct buf pem cleanup(buf_release) = BUF_INIT;
+	const char *path = n->layout.apiserver_crt;
 	/* without a bridge every client has been given N before (strategy Bundle) */
-	bool bare = !n->bridge || (n->desired->levels[FACET_SERVER_LEAF] == LEAF_NEW && n->report->levels[FACET_TRUST] == TRUST_NEW);
-	TRY(server_chain(n, !bare, &chain, e));
-	certs_to_pem(&chain, &pem);
-	TRY(node_replace(n, n->layout.apiserver_crt, &pem, 0644, e));
+	bool bare = !n->of[AUTHORITY_KUBERNETES].bridge ||
+		    (n->desired->levels[FACET_SERVER_LEAF] == LEAF_NEW && n->report->levels[FACET_TRUST] == TRUST_NEW);
+	TRY(node_write_leaf(n, AUTHORITY_KUBERNETES, path, !bare, e));
+	TRY(node_certs(path, &chain, e));
 	TRY(node_wait(n, leaf_presented, &chain, "kube-apiserver to present its new certificate", e));
 	return node_observe(n, e);
 }
@@ -84,8 +94,8 @@ static result read_pair(const struct node *n, struct pair *ret, struct err *e)
 	ret->key.secret = true;
 	TRY(file_read(n->layout.kubelet_client_crt, 65536, &ret->cert, e));
 	TRY(file_read(n->layout.kubelet_client_key, 65536, &ret->key, e));
-	cert_to_pem(n->old_ca, &ret->ca);
-	cert_to_pem(n->new_ca, &ret->ca);
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].old, &ret->ca);
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &ret->ca);
 	ret->server = str_printf("https://%s:%d", n->layout.api_host, n->layout.api_port);
 	return OK;
 }
@@ -94,9 +104,9 @@ static result new_client(const struct node *n, const struct certs *now, struct c
 {
 	const char *path = n->layout.kubelet_client_crt;
 	struct cert *leaf cleanup(cert_freep) =
-		node_issuer(n, now->items[0]) == HOLDS_NEW ? cert_copy(now->items[0]) : node_kept_leaf(n, path);
+		node_issuer(&n->of[AUTHORITY_KUBERNETES], now->items[0]) == HOLDS_NEW ? cert_copy(now->items[0]) : node_kept_leaf(n, AUTHORITY_KUBERNETES, path);
 	if (!leaf)
-		TRY_CTX(reissue(n, now->items[0], NULL, &leaf, e), e, "%s", path);
+		TRY_CTX(node_reissue(n, AUTHORITY_KUBERNETES, now->items[0], NULL, &leaf, e), e, "%s", path);
 	*ret = steal(&leaf);
 	return OK;
 }
@@ -177,7 +187,7 @@ static result renewed_pair(const struct node *n, const char *cert_pem, struct bu
 	TRY(cert_from_pem(cert_pem, strlen(cert_pem), &predecessor, e));
 	char *algorithm cleanup(str_freep) = cert_key_algorithm(predecessor);
 	TRY(key_generate(algorithm, &k, e));
-	TRY(reissue(n, predecessor, k, &leaf, e));
+	TRY(node_reissue(n, AUTHORITY_KUBERNETES, predecessor, k, &leaf, e));
 	cert_to_pem(leaf, ret_cert);
 	key_to_pem(k, ret_key);
 	return OK;
@@ -189,7 +199,7 @@ static bool is_new(const struct node *n, const struct kubeconfig *c)
 	struct err e;
 	int holds = 0;
 	return c->client_cert_pem && c->ca_pem && cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), &leaf, &e).ok &&
-	       node_issuer(n, leaf) == HOLDS_NEW && node_bundle(n, c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
+	       node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
 }
 
 /* The kubeconfig that the run has replaced, when N issued what it holds: a run that goes back. */
@@ -219,7 +229,7 @@ static result renew_kubeconfig(struct node *n, const char *path, struct err *e)
 	if (!c.client_cert_pem || c.client_cert_path)
 		return err_set(e, ERR_INPUT, "%s does not embed a client certificate", path);
 	TRY_CTX(renewed_pair(n, c.client_cert_pem, &cert, &key, e), e, "%s", path);
-	cert_to_pem(n->new_ca, &ca);
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &ca);
 	TRY_CTX(kubeconfig_replace(buf_str(&text), text.len, buf_str(&ca), buf_str(&cert), buf_str(&key), &next, e), e, "%s", path);
 	return node_replace(n, path, &next, 0600, e);
 }
@@ -296,7 +306,7 @@ static result new_root(struct node *n, struct err *e)
 	struct buf pem cleanup(buf_release) = BUF_INIT;
 	if (!node_wants(n, FACET_ROOT, ROOT_OWN_NEW))
 		return OK;
-	cert_to_pem(n->new_ca, &pem);
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &pem);
 	return node_write_own(n, n->layout.own_root, &pem, 0644, e);
 }
 

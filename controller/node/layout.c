@@ -1,7 +1,7 @@
 #include "layout.h"
 #include "file.h"
+#include "manifest.h"
 #include "process.h"
-#include "yaml.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +13,20 @@
 
 void layout_release(struct layout *l)
 {
-	char **const texts[] = { &l->root, &l->manifests, &l->kubelet_pki, &l->run_dir, &l->absorbed, &l->ca_crt, &l->ca_key, &l->own_dir,
-				 &l->own_signer, &l->own_root, &l->apiserver_crt, &l->apiserver_key, &l->kubelet_client_crt,
+	char **const texts[] = { &l->root, &l->manifests, &l->kubelet_pki, &l->run_dir, &l->absorbed, &l->own_dir, &l->own_signer,
+				 &l->own_root, &l->apiserver_crt, &l->apiserver_key, &l->kubelet_client_crt,
 				 &l->kubelet_client_key, &l->api_host, &l->manager_manifest, &l->manager_aside, &l->manager_conf,
 				 &l->scheduler_conf, &l->admin_conf, &l->super_admin_conf, &l->kubelet_conf,
-				 &l->flag_signing_cert, &l->flag_signing_key, &l->flag_root_ca };
+				 &l->flag_signing_cert, &l->flag_signing_key, &l->flag_root_ca, &l->proxy_client_crt,
+				 &l->proxy_client_key, &l->etcd_client_key, &l->etcd_server };
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++)
 		str_freep(texts[i]);
+	for (size_t i = 0; i < ETCD_LEAF_COUNT; i++)
+		str_freep(&l->etcd_leaves[i]);
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
+		str_freep(&l->of[a].ca_crt);
+		str_freep(&l->of[a].ca_key);
+	}
 	strs_release(&l->others);
 	memset(l, 0, sizeof *l);
 }
@@ -36,103 +43,11 @@ result layout_heal(const char *root, struct err *e)
 	return file_rename(aside, manifest, e);
 }
 
-/* --- Flags ---------------------------------------------------------------------------------------------------------------- */
-
-struct manifest {
-	struct buf text;
-	struct yaml *yaml;
-	const char *path;
-};
-
-static void manifest_release(struct manifest *m)
-{
-	yaml_freep(&m->yaml);
-	buf_release(&m->text);
-}
-
-/* The error as a blocker. */
-static result blocked(struct report *r, const char *path, struct err *e)
-{
-	if (e->kind == ERR_NOT_FOUND)
-		report_add_blocker(r, "NotKubeadm", path, "it is not there, and only nodes that kubeadm has made can be rotated: put it back");
-	else
-		report_add_blocker(r, "UnreadableFile", path, "%s: put it in order", e->message);
-	return err_wrap(e, "%s", path);
-}
-
-static result manifest_read(const char *path, struct manifest *ret, struct report *r, struct err *e)
-{
-	ret->path = path;
-	if (!file_read(path, MANIFEST_MAX, &ret->text, e).ok || !yaml_parse(buf_str(&ret->text), ret->text.len, &ret->yaml, e).ok)
-		return blocked(r, path, e);
-	return OK;
-}
-
-/* How a flag is given in the first container's command or args; the last one counts (pflag). */
-struct flag {
-	const struct yaml_node *node;
-	const char *value;
-	size_t count;
-	bool apart; /* some one has its value in an item of its own: it is seen, but kubeadm writes none so, and none is edited */
-};
-
-static void flag_seen(struct flag *f, const struct yaml_node *item, const char *rest)
-{
-	bool apart = *rest == '\0';
-	f->node = item;
-	f->value = apart ? yaml_str(item->next) : rest + 1;
-	f->apart = f->apart || apart;
-	f->count++;
-}
-
-static struct flag flag_in(const struct yaml *y, const char *name)
-{
-	static const char *const LISTS[] = { "command", "args" };
-	const struct yaml_node *containers = yaml_at(yaml_root(y), "spec", "containers", NULL);
-	struct flag f = { 0 };
-	size_t n = strlen(name);
-	for (size_t i = 0; i < ARRAY_LEN(LISTS); i++) {
-		yaml_each(item, yaml_get(containers ? containers->first : NULL, LISTS[i])) {
-			const char *s = yaml_str(item);
-			if (s && str_starts(s, "--") && strncmp(s + 2, name, n) == 0 && (s[2 + n] == '=' || s[2 + n] == '\0'))
-				flag_seen(&f, item, s + 2 + n);
-		}
-	}
-	return f;
-}
-
-static char *flag_value(const struct manifest *m, const char *name)
-{
-	struct flag f = flag_in(m->yaml, name);
-	return f.value ? str_dup(f.value) : NULL;
-}
-
-/* In the folder that is mounted here, and not out of it again. */
-static bool is_under(const char *path, const char *dir)
-{
-	return path && str_starts(path, dir) && path[strlen(dir)] == '/' && !strstr(path, "/../") && !str_ends(path, "/..");
-}
-
-/* A path flag that we rely on. */
-static char *needed_path(const struct manifest *m, const char *name, struct report *r)
-{
-	struct flag f = flag_in(m->yaml, name);
-	char *value = f.value ? str_dup(f.value) : NULL;
-	if (f.count != 1)
-		report_add_blocker(r, f.count ? "DuplicateFlag" : "MissingFlag", m->path, "--%s %s: give it once", name,
-				   f.count ? "is there more than once" : "is absent");
-	else if (f.apart)
-		report_add_blocker(r, "UnsupportedFlag", m->path, "--%s has its value in an item of its own: write --%s=value", name,
-				   name);
-	else if (!is_under(value, KUBERNETES_DIR))
-		report_add_blocker(r, "UnsupportedPath", m->path, "--%s points to %s: move the file under %s and name it there", name, value,
-				   KUBERNETES_DIR);
-	return value;
-}
+/* --- Editing ---------------------------------------------------------------------------------------------------- */
 
 static result edit_flag(const struct yaml *y, struct yaml_edits *edits, const char *name, const char *value, struct err *e)
 {
-	struct flag f = flag_in(y, name);
+	struct manifest_flag f = manifest_flag(y, name);
 	if (!value)
 		return OK;
 	if (f.count != 1 || f.apart)
@@ -157,23 +72,6 @@ result layout_edit_manager(const char *text, size_t len, const char *signing_cer
 
 /* --- Learning --------------------------------------------------------------------------------------------------------------- */
 
-/* text NULL: not given. A port that is none is a blocker. */
-static int port_of(const char *text, int otherwise, const char *where, struct report *r)
-{
-	char *end = NULL;
-	long port = text ? strtol(text, &end, 10) : otherwise;
-	if (port > 0 && port <= UINT16_MAX && (!end || (end != text && !*end)))
-		return (int)port;
-	report_add_blocker(r, "UnsupportedPort", where, "\"%s\" is not a port to be asked at", text ? text : "");
-	return otherwise;
-}
-
-static int port_or(const struct manifest *m, const char *flag, int otherwise, struct report *r)
-{
-	char *value cleanup(str_freep) = flag_value(m, flag);
-	return port_of(value, otherwise, m->path, r);
-}
-
 static char *rooted(const char *root, char *path_taken)
 {
 	char *full = path_taken ? str_printf("%s%s", root, path_taken) : NULL;
@@ -181,26 +79,19 @@ static char *rooted(const char *root, char *path_taken)
 	return full;
 }
 
-/* Where a server on this node is reached: loopback, unless it listens on one address only. Brackets around IPv6. */
-static char *host_of(const struct manifest *m)
-{
-	char *bind cleanup(str_freep) = flag_value(m, "bind-address");
-	bool any = !bind || str_eq(bind, "0.0.0.0") || str_eq(bind, "::") || !*bind;
-	if (any)
-		return str_dup("127.0.0.1");
-	return strchr(bind, ':') ? str_printf("[%s]", bind) : str_dup(bind);
-}
-
-/* A flag that we take care of; only when it names `path`, if that is not NULL. */
+/* A flag that we take care of, while that authority is rotated (AUTHORITY_COUNT: always); only when it names `path`, if that is not NULL. */
 struct handled {
 	const char *flag, *path;
+	enum authority authority;
 };
 
-static bool is_handled(const struct layout *l, const struct handled *list, size_t n, const char *flag, size_t flag_len, const char *value)
+static bool is_handled(const struct layout *l, const struct desired *d, const struct handled *list, size_t n, const char *flag, size_t flag_len, const char *value)
 {
 	for (size_t i = 0; i < n; i++) {
 		if (strlen(list[i].flag) != flag_len || strncmp(list[i].flag, flag, flag_len) != 0)
 			continue;
+		if (list[i].authority != AUTHORITY_COUNT && !d->of[list[i].authority].wanted)
+			return false;
 		return !list[i].path || str_eq(list[i].path + strlen(l->root), value);
 	}
 	return false;
@@ -219,17 +110,17 @@ static void add_others(struct layout *l, const struct manifest *m, const char *f
 }
 
 /* "--flag=value", or what follows a "--flag". */
-static void add_item(struct layout *l, const struct manifest *m, const struct handled *list, size_t n, const char *before, const char *item)
+static void add_item(struct layout *l, const struct manifest *m, const struct desired *d, const struct handled *list, size_t n, const char *before, const char *item)
 {
 	bool is_flag = str_starts(item, "--");
 	const char *flag = is_flag ? item + 2 : before && str_starts(before, "--") ? before + 2 : "";
 	size_t len = strcspn(flag, "=");
 	const char *value = !is_flag ? item : flag[len] ? flag + len + 1 : "";
-	if (!is_handled(l, list, n, flag, len, value))
+	if (!is_handled(l, d, list, n, flag, len, value))
 		add_others(l, m, flag, len, value);
 }
 
-static void collect_others(struct layout *l, const struct manifest *m, const struct handled *list, size_t n)
+static void collect_others(struct layout *l, const struct manifest *m, const struct desired *d, const struct handled *list, size_t n)
 {
 	static const char *const LISTS[] = { "command", "args" };
 	const struct yaml_node *containers = yaml_at(yaml_root(m->yaml), "spec", "containers", NULL);
@@ -237,7 +128,7 @@ static void collect_others(struct layout *l, const struct manifest *m, const str
 		const char *before = NULL;
 		yaml_each(item, yaml_get(containers ? containers->first : NULL, LISTS[i])) {
 			if (yaml_str(item))
-				add_item(l, m, list, n, before, yaml_str(item));
+				add_item(l, m, d, list, n, before, yaml_str(item));
 			before = yaml_str(item);
 		}
 	}
@@ -251,27 +142,57 @@ static void check_user(const struct manifest *m, struct report *r)
 		report_add_blocker(r, "UnsupportedUser", m->path, "it runs as user %s, who could not read files of ours: let it run as root for the run", user);
 }
 
-static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
+/* What the API server has of the authorities besides the cluster's own; where they are not rotated their flags are anybody's. */
+static void learn_proxy(struct layout *l, const struct manifest *m, struct report *r)
 {
-	static const struct handled HANDLED[] = { { "client-ca-file", NULL }, { "tls-cert-file", NULL }, { "tls-private-key-file", NULL },
-						  { "kubelet-client-certificate", NULL }, { "kubelet-client-key", NULL },
-						  { "kubelet-certificate-authority", NULL } };
+	l->of[AUTHORITY_FRONT_PROXY].ca_crt = rooted(l->root, manifest_path(m, "requestheader-client-ca-file", r));
+	l->proxy_client_crt = rooted(l->root, manifest_path(m, "proxy-client-cert-file", r));
+	l->proxy_client_key = rooted(l->root, manifest_path(m, "proxy-client-key-file", r));
+}
+
+static void learn_etcd_client(struct layout *l, const struct manifest *m, struct report *r)
+{
+	char *servers cleanup(str_freep) = manifest_value(m, "etcd-servers"), *etcd cleanup(str_freep) = str_printf("%s/etcd.yaml", l->manifests);
+	if (!file_exists(etcd) || !servers || strchr(servers, ',') || !strstr(servers, "127.0.0.1")) {
+		report_add_blocker(r, "ExternalEtcd", m->path, "--etcd-servers is %s: only an etcd that kubeadm runs beside the API server can be "
+				   "rotated; take Etcd out of spec.authorities, and rotate it where it runs", servers ? servers : "absent");
+		return;
+	}
+	l->of[AUTHORITY_ETCD].ca_crt = rooted(l->root, manifest_path(m, "etcd-cafile", r));
+	l->etcd_leaves[ETCD_API_CLIENT] = rooted(l->root, manifest_path(m, "etcd-certfile", r));
+	l->etcd_client_key = rooted(l->root, manifest_path(m, "etcd-keyfile", r));
+	l->etcd_server = steal(&servers);
+}
+
+static result learn_apiserver(struct layout *l, const struct desired *d, struct report *r, struct err *e)
+{
+	static const struct handled HANDLED[] = {
+		{ "client-ca-file", NULL, AUTHORITY_COUNT }, { "tls-cert-file", NULL, AUTHORITY_COUNT },
+		{ "tls-private-key-file", NULL, AUTHORITY_COUNT }, { "kubelet-client-certificate", NULL, AUTHORITY_COUNT },
+		{ "kubelet-client-key", NULL, AUTHORITY_COUNT }, { "kubelet-certificate-authority", NULL, AUTHORITY_COUNT },
+		{ "requestheader-client-ca-file", NULL, AUTHORITY_FRONT_PROXY }, { "proxy-client-cert-file", NULL, AUTHORITY_FRONT_PROXY },
+		{ "proxy-client-key-file", NULL, AUTHORITY_FRONT_PROXY }, { "etcd-cafile", NULL, AUTHORITY_ETCD },
+		{ "etcd-certfile", NULL, AUTHORITY_ETCD }, { "etcd-keyfile", NULL, AUTHORITY_ETCD } };
 	char *path cleanup(str_freep) = str_printf("%s/kube-apiserver.yaml", l->manifests);
 	struct manifest m cleanup(manifest_release) = { 0 };
 	TRY(manifest_read(path, &m, r, e));
-	l->ca_crt = rooted(l->root, needed_path(&m, "client-ca-file", r));
-	l->apiserver_crt = rooted(l->root, needed_path(&m, "tls-cert-file", r));
-	l->apiserver_key = rooted(l->root, needed_path(&m, "tls-private-key-file", r));
-	l->kubelet_client_crt = rooted(l->root, needed_path(&m, "kubelet-client-certificate", r));
-	l->kubelet_client_key = rooted(l->root, needed_path(&m, "kubelet-client-key", r));
-	l->api_host = host_of(&m);
-	l->api_port = port_or(&m, "secure-port", 6443, r);
-	char *kubelet_ca cleanup(str_freep) = flag_value(&m, "kubelet-certificate-authority");
+	l->of[AUTHORITY_KUBERNETES].ca_crt = rooted(l->root, manifest_path(&m, "client-ca-file", r));
+	l->apiserver_crt = rooted(l->root, manifest_path(&m, "tls-cert-file", r));
+	l->apiserver_key = rooted(l->root, manifest_path(&m, "tls-private-key-file", r));
+	l->kubelet_client_crt = rooted(l->root, manifest_path(&m, "kubelet-client-certificate", r));
+	l->kubelet_client_key = rooted(l->root, manifest_path(&m, "kubelet-client-key", r));
+	l->api_host = manifest_host(&m);
+	l->api_port = manifest_port(&m, "secure-port", 6443, r);
+	if (d->of[AUTHORITY_FRONT_PROXY].wanted)
+		learn_proxy(l, &m, r);
+	if (d->of[AUTHORITY_ETCD].wanted)
+		learn_etcd_client(l, &m, r);
+	char *kubelet_ca cleanup(str_freep) = manifest_value(&m, "kubelet-certificate-authority");
 	if (kubelet_ca)
 		report_add_blocker(r, "UnsupportedFlag", path, "--kubelet-certificate-authority is set, which is read at start only: take it "
 				   "away for the run");
 	check_user(&m, r);
-	collect_others(l, &m, HANDLED, ARRAY_LEN(HANDLED));
+	collect_others(l, &m, d, HANDLED, ARRAY_LEN(HANDLED));
 	return OK;
 }
 
@@ -279,11 +200,11 @@ static result learn_apiserver(struct layout *l, struct report *r, struct err *e)
  * changes would be left with the old one. */
 static void check_manager_flags(const struct layout *l, const char *path, struct report *r)
 {
-	const char *slash = l->ca_crt ? strrchr(l->ca_crt, '/') : NULL;
+	const char *full = l->of[AUTHORITY_KUBERNETES].ca_crt, *slash = full ? strrchr(full, '/') : NULL;
 	if (!slash)
 		return;
-	int n = (int)(slash - l->ca_crt - (ptrdiff_t)strlen(l->root));
-	const char *ca = l->ca_crt + strlen(l->root), *dir = ca;
+	int n = (int)(slash - full - (ptrdiff_t)strlen(l->root));
+	const char *ca = full + strlen(l->root), *dir = ca;
 	char *key cleanup(str_freep) = str_printf("%.*s/ca.key", n, dir);
 	char *signer cleanup(str_freep) = str_printf("%.*s/certrotation/signer.pem", n, dir);
 	char *root cleanup(str_freep) = str_printf("%.*s/certrotation/root.crt", n, dir);
@@ -298,51 +219,85 @@ static void check_manager_flags(const struct layout *l, const char *path, struct
 					   flags[i].is, flags[i].kubeadm);
 }
 
-static result learn_manager(struct layout *l, struct report *r, struct err *e)
+static result learn_manager(struct layout *l, const struct desired *d, struct report *r, struct err *e)
 {
 	struct manifest m cleanup(manifest_release) = { 0 };
 	l->manager_manifest = str_printf("%s%s", l->root, MANAGER);
 	l->manager_aside = str_printf("%s%s", l->root, ASIDE);
 	TRY(manifest_read(l->manager_manifest, &m, r, e));
-	l->flag_signing_cert = needed_path(&m, "cluster-signing-cert-file", r);
-	l->flag_signing_key = needed_path(&m, "cluster-signing-key-file", r);
-	l->flag_root_ca = needed_path(&m, "root-ca-file", r);
-	l->manager_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
-	l->manager_port = port_or(&m, "secure-port", 10257, r);
-	const struct handled handled[] = { { "cluster-signing-cert-file", NULL }, { "cluster-signing-key-file", NULL },
-					   { "root-ca-file", NULL }, { "kubeconfig", NULL }, { "client-ca-file", l->ca_crt },
-					   { "authentication-kubeconfig", l->manager_conf },
-					   { "authorization-kubeconfig", l->manager_conf } };
+	l->flag_signing_cert = manifest_path(&m, "cluster-signing-cert-file", r);
+	l->flag_signing_key = manifest_path(&m, "cluster-signing-key-file", r);
+	l->flag_root_ca = manifest_path(&m, "root-ca-file", r);
+	l->manager_conf = rooted(l->root, manifest_path(&m, "kubeconfig", r));
+	l->manager_port = manifest_port(&m, "secure-port", 10257, r);
+	const struct handled handled[] = {
+		{ "cluster-signing-cert-file", NULL, AUTHORITY_COUNT }, { "cluster-signing-key-file", NULL, AUTHORITY_COUNT },
+		{ "root-ca-file", NULL, AUTHORITY_COUNT }, { "kubeconfig", NULL, AUTHORITY_COUNT },
+		{ "client-ca-file", l->of[AUTHORITY_KUBERNETES].ca_crt, AUTHORITY_COUNT },
+		{ "authentication-kubeconfig", l->manager_conf, AUTHORITY_COUNT },
+		{ "authorization-kubeconfig", l->manager_conf, AUTHORITY_COUNT },
+		{ "requestheader-client-ca-file", l->of[AUTHORITY_FRONT_PROXY].ca_crt, AUTHORITY_FRONT_PROXY } };
 	check_manager_flags(l, l->manager_manifest, r);
 	check_user(&m, r);
-	collect_others(l, &m, handled, ARRAY_LEN(handled));
+	collect_others(l, &m, d, handled, ARRAY_LEN(handled));
 	return OK;
 }
 
-static result learn_scheduler(struct layout *l, struct report *r, struct err *e)
+static result learn_scheduler(struct layout *l, const struct desired *d, struct report *r, struct err *e)
 {
 	char *path cleanup(str_freep) = str_printf("%s/kube-scheduler.yaml", l->manifests);
 	struct manifest m cleanup(manifest_release) = { 0 };
 	TRY(manifest_read(path, &m, r, e));
-	l->scheduler_conf = rooted(l->root, needed_path(&m, "kubeconfig", r));
-	l->scheduler_port = port_or(&m, "secure-port", 10259, r);
-	const struct handled handled[] = { { "kubeconfig", NULL }, { "client-ca-file", l->ca_crt },
-					   { "authentication-kubeconfig", l->scheduler_conf },
-					   { "authorization-kubeconfig", l->scheduler_conf } };
+	l->scheduler_conf = rooted(l->root, manifest_path(&m, "kubeconfig", r));
+	l->scheduler_port = manifest_port(&m, "secure-port", 10259, r);
+	const struct handled handled[] = {
+		{ "kubeconfig", NULL, AUTHORITY_COUNT }, { "client-ca-file", l->of[AUTHORITY_KUBERNETES].ca_crt, AUTHORITY_COUNT },
+		{ "authentication-kubeconfig", l->scheduler_conf, AUTHORITY_COUNT },
+		{ "authorization-kubeconfig", l->scheduler_conf, AUTHORITY_COUNT },
+		{ "requestheader-client-ca-file", l->of[AUTHORITY_FRONT_PROXY].ca_crt, AUTHORITY_FRONT_PROXY } };
 	check_user(&m, r);
-	collect_others(l, &m, handled, ARRAY_LEN(handled));
+	collect_others(l, &m, d, handled, ARRAY_LEN(handled));
 	return OK;
 }
 
-/* An etcd that uses the cluster's authority would lose its clients. */
-static result learn_etcd(struct layout *l, struct report *r, struct err *e)
+/* One file for clients and peers, the one that the API server has too: else we would not know what to change. */
+static void check_etcd_trust(const struct layout *l, const struct manifest *m, const char *flag, struct report *r)
 {
+	char *path cleanup(str_freep) = rooted(l->root, manifest_path(m, flag, r));
+	if (path && !str_eq(path, l->of[AUTHORITY_ETCD].ca_crt))
+		report_add_blocker(r, "UnsupportedPath", m->path, "--%s is %s, but the API server's --etcd-cafile is %s: name the same file in both",
+				   flag, path, l->of[AUTHORITY_ETCD].ca_crt);
+}
+
+static void learn_member(struct layout *l, const struct manifest *m, struct report *r)
+{
+	const char *ca = l->of[AUTHORITY_ETCD].ca_crt, *slash = ca ? strrchr(ca, '/') : NULL;
+	if (!slash) /* a blocker has said why */
+		return;
+	char *health cleanup(str_freep) = str_printf("%.*s/healthcheck-client.crt", (int)(slash - ca), ca);
+	l->etcd_leaves[ETCD_SERVER] = rooted(l->root, manifest_path(m, "cert-file", r));
+	l->etcd_leaves[ETCD_PEER] = rooted(l->root, manifest_path(m, "peer-cert-file", r));
+	if (file_exists(health))
+		l->etcd_leaves[ETCD_HEALTH_CLIENT] = steal(&health);
+	check_etcd_trust(l, m, "trusted-ca-file", r);
+	check_etcd_trust(l, m, "peer-trusted-ca-file", r);
+}
+
+/* An etcd that uses the cluster's authority would lose its clients. */
+static result learn_etcd(struct layout *l, const struct desired *d, struct report *r, struct err *e)
+{
+	static const struct handled HANDLED[] = { { "cert-file", NULL, AUTHORITY_ETCD }, { "key-file", NULL, AUTHORITY_ETCD },
+						  { "peer-cert-file", NULL, AUTHORITY_ETCD }, { "peer-key-file", NULL, AUTHORITY_ETCD },
+						  { "trusted-ca-file", NULL, AUTHORITY_ETCD },
+						  { "peer-trusted-ca-file", NULL, AUTHORITY_ETCD } };
 	char *path cleanup(str_freep) = str_printf("%s/etcd.yaml", l->manifests);
 	struct manifest m cleanup(manifest_release) = { 0 };
 	if (!file_exists(path))
 		return OK;
 	TRY(manifest_read(path, &m, r, e));
-	collect_others(l, &m, NULL, 0);
+	if (d->of[AUTHORITY_ETCD].wanted)
+		learn_member(l, &m, r);
+	collect_others(l, &m, d, HANDLED, ARRAY_LEN(HANDLED));
 	return OK;
 }
 
@@ -356,19 +311,20 @@ static char *kubelet_path(const struct layout *l, const struct process_seen *kub
 
 static void learn_kubelet_ca(struct layout *l, const char *config, const char *ca, struct report *r)
 {
-	if (!ca || !is_under(ca, KUBERNETES_DIR)) {
+	if (!ca || !manifest_is_under(ca, KUBERNETES_DIR)) {
 		report_add_blocker(r, "UnsupportedPath", config, "authentication.x509.clientCAFile is %s: set it to a file under %s",
 				   ca ? ca : "absent", KUBERNETES_DIR);
 		return;
 	}
 	char *full = str_printf("%s%s", l->root, ca);
-	if (l->ca_crt && !str_eq(l->ca_crt, full))
+	char **known = &l->of[AUTHORITY_KUBERNETES].ca_crt;
+	if (*known && !str_eq(*known, full))
 		report_add_blocker(r, "UnsupportedPath", config, "clientCAFile is %s, but the API server's --client-ca-file is %s: name the "
-				   "same file in both", full, l->ca_crt);
-	if (l->ca_crt)
+				   "same file in both", full, *known);
+	if (*known)
 		str_freep(&full);
 	else
-		l->ca_crt = full;
+		*known = full;
 }
 
 /* A control plane whose manifests are elsewhere would pass for a worker. */
@@ -391,13 +347,13 @@ static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
 	char *path cleanup(str_freep) = kubelet_path(l, &kubelet, "config", KUBELET_DIR "/config.yaml");
 	l->kubelet_conf = kubelet_path(l, &kubelet, "kubeconfig", KUBERNETES_DIR "/kubelet.conf");
 	if (!file_read(path, CONFIG_MAX, &text, e).ok || !yaml_parse(buf_str(&text), text.len, &y, e).ok)
-		return blocked(r, path, e);
+		return manifest_blocked(r, path, e);
 	const char *ca = process_flag(&kubelet, "client-ca-file"), *port = yaml_str(yaml_get(yaml_root(y), "port"));
 	const char *manifests = process_flag(&kubelet, "pod-manifest-path");
 	check_manifests(path, manifests ? manifests : yaml_str(yaml_get(yaml_root(y), "staticPodPath")), r);
 	learn_kubelet_ca(l, path, ca ? ca : yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL)), r);
-	l->kubelet_port = port_of(port && !str_eq(port, "0") ? port : NULL, 10250, path, r); /* 0 is the default, too */
-	if (!is_under(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR))
+	l->kubelet_port = manifest_port_of(port && !str_eq(port, "0") ? port : NULL, 10250, path, r); /* 0 is the default, too */
+	if (!manifest_is_under(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR))
 		report_add_blocker(r, "UnsupportedPath", l->kubelet_conf, "the kubelet's kubeconfig is not under %s: move it there", KUBERNETES_DIR);
 	return OK;
 }
@@ -435,14 +391,23 @@ static result learn_strangers(struct layout *l, struct report *r, struct err *e)
 	return OK;
 }
 
+/* kubeadm's names beside the certificate: "ca.key", "front-proxy-ca.key". */
+static char *key_beside(const char *ca_crt)
+{
+	size_t n = strlen(ca_crt);
+	return str_ends(ca_crt, ".crt") ? str_printf("%.*s.key", (int)(n - strlen(".crt")), ca_crt) : str_printf("%s.key", ca_crt);
+}
+
 static void learn_names(struct layout *l, const char *run)
 {
-	char *slash = l->ca_crt ? strrchr(l->ca_crt, '/') : NULL;
-	size_t n = slash ? (size_t)(slash - l->ca_crt) : 0;
+	const char *ca = l->of[AUTHORITY_KUBERNETES].ca_crt, *slash = ca ? strrchr(ca, '/') : NULL;
+	size_t n = slash ? (size_t)(slash - ca) : 0;
+	for (size_t a = AUTHORITY_KUBERNETES + 1; a < AUTHORITY_COUNT; a++)
+		l->of[a].ca_key = l->of[a].ca_crt ? key_beside(l->of[a].ca_crt) : NULL;
 	if (!slash)
 		return;
-	l->ca_key = str_printf("%.*s/ca.key", (int)n, l->ca_crt);
-	l->own_dir = str_printf("%.*s/certrotation", (int)n, l->ca_crt);
+	l->of[AUTHORITY_KUBERNETES].ca_key = str_printf("%.*s/ca.key", (int)n, ca);
+	l->own_dir = str_printf("%.*s/certrotation", (int)n, ca);
 	l->own_signer = str_printf("%s/signer.pem", l->own_dir);
 	l->own_root = str_printf("%s/root.crt", l->own_dir);
 	l->run_dir = str_printf("%s" STATE_DIR "/%s", l->root, run);
@@ -452,41 +417,51 @@ static void learn_names(struct layout *l, const char *run)
 	l->super_admin_conf = str_printf("%s" KUBERNETES_DIR "/super-admin.conf", l->root);
 }
 
-static result learn(struct layout *l, const char *run, struct report *r, struct err *e)
+static result learn(struct layout *l, const struct desired *d, struct report *r, struct err *e)
 {
 	char *apiserver cleanup(str_freep) = str_printf("%s/kube-apiserver.yaml", l->manifests);
 	r->control_plane = l->control_plane = file_exists(apiserver);
 	if (l->control_plane) {
-		TRY(learn_apiserver(l, r, e));
-		TRY(learn_manager(l, r, e));
-		TRY(learn_scheduler(l, r, e));
-		TRY(learn_etcd(l, r, e));
+		TRY(learn_apiserver(l, d, r, e));
+		TRY(learn_manager(l, d, r, e));
+		TRY(learn_scheduler(l, d, r, e));
+		TRY(learn_etcd(l, d, r, e));
 	}
 	TRY(learn_kubelet(l, r, e));
 	TRY(learn_strangers(l, r, e));
-	learn_names(l, run);
-	if (!l->ca_crt)
+	learn_names(l, d->run);
+	if (!l->of[AUTHORITY_KUBERNETES].ca_crt)
 		return err_set(e, ERR_INPUT, "no certificate authority file is named by the kubelet's configuration");
 	return OK;
 }
 
-bool layout_is_whole(const struct layout *l)
+static bool all_known(const char *const *texts, size_t n)
 {
-	const char *const always[] = { l->ca_crt, l->kubelet_conf };
-	const char *const planes[] = { l->apiserver_crt, l->apiserver_key, l->kubelet_client_crt, l->kubelet_client_key, l->manager_conf,
-				       l->scheduler_conf, l->flag_signing_cert, l->flag_signing_key, l->flag_root_ca };
-	bool whole = true;
-	for (size_t i = 0; i < ARRAY_LEN(always); i++)
-		whole = whole && always[i];
-	for (size_t i = 0; l->control_plane && i < ARRAY_LEN(planes); i++)
-		whole = whole && planes[i];
-	return whole;
+	for (size_t i = 0; i < n; i++)
+		if (!texts[i])
+			return false;
+	return true;
 }
 
-result layout_learn(const char *root, const char *run, struct layout *ret, struct report *r, struct err *e)
+bool layout_is_whole(const struct layout *l, const struct desired *d)
+{
+	const char *const always[] = { l->of[AUTHORITY_KUBERNETES].ca_crt, l->kubelet_conf };
+	const char *const planes[] = { l->apiserver_crt, l->apiserver_key, l->kubelet_client_crt, l->kubelet_client_key, l->manager_conf,
+				       l->scheduler_conf, l->flag_signing_cert, l->flag_signing_key, l->flag_root_ca };
+	const char *const proxy[] = { l->of[AUTHORITY_FRONT_PROXY].ca_crt, l->proxy_client_crt, l->proxy_client_key };
+	const char *const etcd[] = { l->of[AUTHORITY_ETCD].ca_crt, l->etcd_leaves[ETCD_SERVER], l->etcd_leaves[ETCD_PEER],
+				     l->etcd_leaves[ETCD_API_CLIENT], l->etcd_client_key, l->etcd_server };
+	if (!l->control_plane)
+		return all_known(always, ARRAY_LEN(always));
+	return all_known(always, ARRAY_LEN(always)) && all_known(planes, ARRAY_LEN(planes)) &&
+	       (!d->of[AUTHORITY_FRONT_PROXY].wanted || all_known(proxy, ARRAY_LEN(proxy))) &&
+	       (!d->of[AUTHORITY_ETCD].wanted || all_known(etcd, ARRAY_LEN(etcd)));
+}
+
+result layout_learn(const char *root, const struct desired *d, struct layout *ret, struct report *r, struct err *e)
 {
 	struct layout l cleanup(layout_release) = { .root = str_dup(root), .manifests = str_printf("%s" KUBERNETES_DIR "/manifests", root) };
-	TRY(learn(&l, run, r, e));
+	TRY(learn(&l, d, r, e));
 	*ret = l;
 	l = (struct layout){ 0 };
 	return OK;

@@ -78,7 +78,7 @@ static int converge_command(const struct options *o)
 {
 	struct desired d cleanup(desired_release) = { 0 };
 	struct report r cleanup(report_release) = { 0 };
-	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_path = CONTRACT_KEY_PATH };
+	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_dir = CONTRACT_KEY_DIR };
 	int lock cleanup(file_unlock) = -1;
 	char *state cleanup(str_freep) = str_printf("%s" STATE_DIR, o->root), *path cleanup(str_freep) = str_printf("%s" LOCK, o->root);
 	struct err e = { 0 };
@@ -89,6 +89,7 @@ static int converge_command(const struct options *o)
 		d.run = str_dup("inventory");
 	r.node = str_dup(d.node ? d.node : "");
 	r.run = str_dup(d.run ? d.run : "");
+	r.asked = d.asked;
 	n.until_ms = clock_monotonic_ms() + (d.deadline_ms ? d.deadline_ms : DEADLINE_MS);
 	if (done.ok)
 		done = file_mkdir(state, 0700, &e);
@@ -140,7 +141,9 @@ static void print_levels(const struct node *n)
 static void print_node(const struct node *n)
 {
 	const struct layout *l = &n->layout;
-	const char *const files[] = { l->ca_crt, l->apiserver_crt, l->kubelet_client_crt, l->own_signer, l->own_root };
+	const char *const files[] = { l->of[AUTHORITY_KUBERNETES].ca_crt, l->apiserver_crt, l->kubelet_client_crt, l->own_signer, l->own_root,
+				      l->of[AUTHORITY_FRONT_PROXY].ca_crt, l->proxy_client_crt, l->of[AUTHORITY_ETCD].ca_crt,
+				      l->etcd_leaves[ETCD_SERVER], l->etcd_leaves[ETCD_PEER], l->etcd_leaves[ETCD_API_CLIENT] };
 	char *client cleanup(str_freep) = node_kubelet_client_path(n);
 	printf("%s\n", l->control_plane ? "control plane" : "worker");
 	for (size_t i = 0; i < ARRAY_LEN(files); i++)
@@ -170,9 +173,11 @@ static result inspected_state(const struct options *o, struct desired *d, struct
 		d->levels[f] = FACET_UNTOUCHED;
 	if (o->desired_file || getenv(CONTRACT_ENV))
 		TRY(read_desired(o, d, e));
+	else
+		d->of[AUTHORITY_KUBERNETES].wanted = true;
 	if (!d->run)
 		d->run = str_dup("inspect");
-	d->pods = d->pods && !d->new_pem; /* who has read N is remembered in a file, and this is to change nothing */
+	d->pods = d->pods && !d->of[AUTHORITY_KUBERNETES].new_pem; /* who has read N is remembered in a file, and this is to change nothing */
 	return OK;
 }
 
@@ -180,7 +185,7 @@ static int inspect_command(const struct options *o)
 {
 	struct desired d cleanup(desired_release) = { 0 };
 	struct report r cleanup(report_release) = { 0 };
-	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_path = CONTRACT_KEY_PATH, .elsewhere = o->root && *o->root };
+	struct node n cleanup(node_release) = { .desired = &d, .report = &r, .new_key_dir = CONTRACT_KEY_DIR, .elsewhere = o->root && *o->root };
 	struct err e = { 0 };
 	if (!inspected_state(o, &d, &e).ok) {
 		fprintf(stderr, "certrotation-node: %s\n", e.message);
@@ -188,6 +193,7 @@ static int inspect_command(const struct options *o)
 	}
 	r.node = str_dup(d.node ? d.node : "");
 	r.run = str_dup(d.run);
+	r.asked = d.asked;
 	result done = inspect(&n, o, &e);
 	if (!done.ok) {
 		fprintf(stderr, "certrotation-node: %s\n", e.message);

@@ -3,7 +3,7 @@
  * Invariants
  * - Observe, act, observe again; every action is the same however often it is done, and a crash after any file operation is healed by
  *   the next run.
- * - N's key comes from CONTRACT_KEY_PATH or, once it is there, ca.key; O's from ca.key or, later, the backup. Neither leaves the node.
+ * - N's key comes from CONTRACT_KEY_DIR or, once it is there, ca.key; O's from ca.key or, later, the backup. Neither leaves the node.
  */
 #ifndef NODE_H
 #define NODE_H
@@ -22,11 +22,16 @@
 /* What is kept and comes back must be good for so long. */
 #define NODE_KEPT_MARGIN_MS ((int64_t)24 * 3600000)
 
+/* One authority's O, N and bridge. N and the bridge may be NULL; all are where the authority is not rotated. */
+struct succession {
+	struct cert *old, *new, *bridge;
+};
+
 struct node {
 	const struct desired *desired;
 	struct layout layout;
-	struct cert *old_ca, *new_ca, *bridge; /* new_ca and bridge may be NULL */
-	const char *new_key_path;              /* where N's key may be, besides ca.key: CONTRACT_KEY_PATH */
+	struct succession of[AUTHORITY_COUNT];
+	const char *new_key_dir;               /* where N's keys may be, besides ca.key: CONTRACT_KEY_DIR */
 	struct cert *trial_ca;                 /* throw-away (rehearse.c); NULL until needed */
 	struct key *trial_key;
 	struct report *report;
@@ -40,15 +45,15 @@ void node_release(struct node *n);
 
 /* --- Reading (node_read.c) ---------------------------------------------------------------------------------------------- */
 /* Which of O and N a PEM bundle holds: HOLDS_* bits. */
-result node_bundle(const struct node *n, const char *pem, size_t len, int *ret_holds, struct err *e) MUST_CHECK;
-result node_bundle_file(const struct node *n, const char *path, int *ret_holds, struct err *e) MUST_CHECK;
+result node_bundle(const struct succession *s, const char *pem, size_t len, int *ret_holds, struct err *e) MUST_CHECK;
+result node_bundle_file(const struct succession *s, const char *path, int *ret_holds, struct err *e) MUST_CHECK;
 /* HOLDS_OLD, HOLDS_NEW or HOLDS_OTHER: who issued the certificate. */
-int node_issuer(const struct node *n, const struct cert *c);
+int node_issuer(const struct succession *s, const struct cert *c);
 /* The certificates of a PEM file (keys in it are skipped). */
 result node_certs(const char *path, struct certs *ret, struct err *e) MUST_CHECK;
 result node_key_file(const char *path, struct key **ret, struct err *e) MUST_CHECK;
-result node_old_key(const struct node *n, struct key **ret, struct err *e) MUST_CHECK;
-result node_new_key(const struct node *n, struct key **ret, struct err *e) MUST_CHECK;
+result node_old_key(const struct node *n, enum authority a, struct key **ret, struct err *e) MUST_CHECK;
+result node_new_key(const struct node *n, enum authority a, struct key **ret, struct err *e) MUST_CHECK;
 /* A kubeconfig by its full path. */
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e) MUST_CHECK;
 /* Where kubelet.conf's client certificate is; NULL when it is embedded. Caller frees. */
@@ -63,7 +68,7 @@ enum leaf_kind { LEAF_KEEPS_KEY, LEAF_WITH_NEW_KEY, LEAF_OF_KUBELET };
 /* A blocker when the leaf could not be reissued as it is; nothing is written. */
 void node_rehearse_leaf(struct node *n, const char *path, const struct cert *leaf, enum leaf_kind kind);
 /* Ditto when O could not certify another authority, or another could not certify O. */
-void node_rehearse_bridges(struct node *n, const struct key *old_key);
+void node_rehearse_bridges(struct node *n, enum authority a, const struct key *old_key);
 
 /* --- Observing (observe.c) ------------------------------------------------------------------------------------------------ */
 /* Fills the report's levels, times and blockers from the node as it is now. */
@@ -71,6 +76,18 @@ result node_observe(struct node *n, struct err *e) MUST_CHECK;
 result node_find_processes(struct node *n, struct err *e) MUST_CHECK;
 /* True when the process has started after the file was written: what it reads at its start, it has read. */
 bool node_younger(const struct node *n, enum process p, const char *path);
+
+/* Shared by the parts of it. The level of an authority's ca.crt as it stands (FACET_TRUST's levels), FACET_UNKNOWN with a blocker. */
+int node_trust_in_file(struct node *n, enum authority a);
+/* Ditto of its ca.key (ISSUED_*); rehearses the bridges before there is one. */
+int node_key_level(struct node *n, enum authority a);
+/* LEAF_* of a chain, where `trust` is the level of that authority's ca.crt. */
+int node_leaf_level(const struct node *n, enum authority a, int trust, const struct certs *list);
+/* Blockers for a leaf that is foreign, has expired or can't be reissued. */
+void node_check_leaf(struct node *n, enum authority a, const char *path, const struct cert *leaf);
+void node_unreadable(const struct node *n, const char *path, const struct err *e);
+void node_observe_front_proxy(struct node *n);
+void node_observe_etcd(struct node *n);
 
 /* --- Acting (converge.c and its parts) ------------------------------------------------------------------------------------ */
 bool node_wants(const struct node *n, enum facet f, int level); /* asked for at least that level, and not there yet */
@@ -89,7 +106,7 @@ char *node_staged_client(const struct node *n);
 char *node_backup_path(const struct node *n, const char *path);
 /* The certificate that the run has replaced here, when N issued it and it is good for a while yet: a run that goes back brings back
  * what there was instead of making it anew. NULL when there is none. */
-struct cert *node_kept_leaf(const struct node *n, const char *path);
+struct cert *node_kept_leaf(const struct node *n, enum authority a, const char *path);
 /* Polls until `holds` or the deadline; ERR_TIMEOUT names `what`. */
 result node_wait(struct node *n, bool (*holds)(struct node *n, const void *context), const void *context, const char *what,
 		 struct err *e) MUST_CHECK;
@@ -99,15 +116,29 @@ void node_await_quiet(struct node *n, struct remote_dialer *d);
 /* Makes the API server take up its changed client certificate now, by a request of our own. */
 result node_absorb(struct node *n, struct remote_dialer *d, struct err *e) MUST_CHECK;
 result node_sign_bridge(struct node *n, struct err *e) MUST_CHECK;
+/* A certificate like its predecessor from N; new_key NULL: for the same key. */
+result node_reissue(const struct node *n, enum authority a, const struct cert *predecessor, const struct key *new_key, struct cert **ret,
+		    struct err *e) MUST_CHECK;
+/* The file with a leaf from N (the one that is there, was kept, or a new one for the same key), with or without the bridge after it. */
+result node_write_leaf(struct node *n, enum authority a, const char *path, bool with_bridge, struct err *e) MUST_CHECK;
 result node_own_signer(struct node *n, struct err *e) MUST_CHECK;
-result node_trust(struct node *n, int level, struct err *e) MUST_CHECK;
+/* The authority's ca.crt at that level; the first certificate always matches ca.key. */
+result node_trust(struct node *n, enum authority a, int level, struct err *e) MUST_CHECK;
 result node_server_leaf(struct node *n, struct err *e) MUST_CHECK;
-result node_ca_key(struct node *n, struct err *e) MUST_CHECK;
+/* Its key, and N first in ca.crt. ERR_CONFLICT unless N is trusted there. */
+result node_ca_key(struct node *n, enum authority a, struct err *e) MUST_CHECK;
+/* ca.crt at that level with N first, and N's key: for who reads both anew afterwards. */
+result node_write_authority(struct node *n, enum authority a, int level, struct err *e) MUST_CHECK;
 result node_signer_new(struct node *n, struct err *e) MUST_CHECK;
 result node_components(struct node *n, struct err *e) MUST_CHECK;
 result node_admin(struct node *n, struct err *e) MUST_CHECK;
 result node_kubelet(struct node *n, struct err *e) MUST_CHECK;
 result node_kubelet_client(struct node *n, struct err *e) MUST_CHECK;
+result node_proxy_trust(struct node *n, int level, struct err *e) MUST_CHECK;
+result node_proxy_leaf(struct node *n, struct err *e) MUST_CHECK;
+result node_etcd_leaves(struct node *n, struct err *e) MUST_CHECK;
+/* N alone, key and certificate, and etcd and API server restarted for it. */
+result node_etcd_trust(struct node *n, struct err *e) MUST_CHECK;
 result node_kubeadm_flags(struct node *n, struct err *e) MUST_CHECK;
 result node_clean(struct node *n, struct err *e) MUST_CHECK;
 /* True when nothing of ours and nothing old is left (FACET_CLEAN). */

@@ -8,9 +8,11 @@
 void node_release(struct node *n)
 {
 	layout_release(&n->layout);
-	cert_freep(&n->old_ca);
-	cert_freep(&n->new_ca);
-	cert_freep(&n->bridge);
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
+		cert_freep(&n->of[a].old);
+		cert_freep(&n->of[a].new);
+		cert_freep(&n->of[a].bridge);
+	}
 	cert_freep(&n->trial_ca);
 	key_freep(&n->trial_key);
 	for (size_t p = 0; p < PROCESS_COUNT; p++)
@@ -25,59 +27,73 @@ static result cert_or_null(const char *pem, const char *name, struct cert **ret,
 	return OK;
 }
 
-/* Without an `old` the authority in force is: an inventory. */
-static result know_authorities(struct node *n, struct err *e)
+/* What is in force, where nothing says who O is: an inventory. */
+static result old_in_force(struct node *n, enum authority a, struct err *e)
 {
 	struct certs list cleanup(certs_release) = { 0 };
 	struct buf pem cleanup(buf_release) = BUF_INIT;
-	TRY(cert_or_null(n->desired->old_pem, "old", &n->old_ca, e));
-	TRY(cert_or_null(n->desired->new_pem, "new", &n->new_ca, e));
-	TRY(cert_or_null(n->desired->bridge_pem, "bridge", &n->bridge, e));
-	if (n->old_ca)
+	const char *path = n->layout.of[a].ca_crt;
+	if (!path) /* a worker has only one */
 		return OK;
-	if (!node_certs(n->layout.ca_crt, &list, e).ok) {
-		report_add_blocker(n->report, "UnreadableFile", n->layout.ca_crt, "%s: put the authority's certificate back", e->message);
+	if (!node_certs(path, &list, e).ok) {
+		report_add_blocker(n->report, "UnreadableFile", path, "%s: put the authority's certificate back", e->message);
 		return FAILED;
 	}
-	n->old_ca = cert_copy(list.items[0]);
-	cert_to_pem(n->old_ca, &pem);
+	n->of[a].old = cert_copy(list.items[0]);
+	if (a != n->desired->asked)
+		return OK;
+	cert_to_pem(n->of[a].old, &pem);
 	n->report->ca_pem = buf_take(&pem);
 	return OK;
 }
 
-result node_begin(struct node *n, const char *root, struct err *e)
+static result know_authority(struct node *n, enum authority a, struct err *e)
 {
-	TRY(layout_learn(root, n->desired->run, &n->layout, n->report, e));
-	return know_authorities(n, e);
+	const struct desired_authority *d = &n->desired->of[a];
+	struct succession *s = &n->of[a];
+	if (!d->wanted)
+		return OK;
+	TRY(cert_or_null(d->old_pem, "old", &s->old, e));
+	TRY(cert_or_null(d->new_pem, "new", &s->new, e));
+	TRY(cert_or_null(d->bridge_pem, "bridge", &s->bridge, e));
+	return s->old ? OK : old_in_force(n, a, e);
 }
 
-result node_bundle(const struct node *n, const char *pem, size_t len, int *ret_holds, struct err *e)
+result node_begin(struct node *n, const char *root, struct err *e)
+{
+	TRY(layout_learn(root, n->desired, &n->layout, n->report, e));
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		TRY(know_authority(n, (enum authority)a, e));
+	return OK;
+}
+
+result node_bundle(const struct succession *s, const char *pem, size_t len, int *ret_holds, struct err *e)
 {
 	struct certs list cleanup(certs_release) = { 0 };
 	int holds = 0;
 	TRY(certs_from_pem(pem, len, &list, e));
 	for (size_t i = 0; i < list.n; i++) {
-		bool old = cert_equal(list.items[i], n->old_ca);
-		bool new = n->new_ca && cert_equal(list.items[i], n->new_ca);
+		bool old = cert_equal(list.items[i], s->old);
+		bool new = s->new && cert_equal(list.items[i], s->new);
 		holds |= new ? HOLDS_NEW : old ? HOLDS_OLD : HOLDS_OTHER;
 	}
 	*ret_holds = holds;
 	return OK;
 }
 
-result node_bundle_file(const struct node *n, const char *path, int *ret_holds, struct err *e)
+result node_bundle_file(const struct succession *s, const char *path, int *ret_holds, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
 	TRY(file_read(path, PEM_MAX, &text, e));
-	TRY_CTX(node_bundle(n, buf_str(&text), text.len, ret_holds, e), e, "%s", path);
+	TRY_CTX(node_bundle(s, buf_str(&text), text.len, ret_holds, e), e, "%s", path);
 	return OK;
 }
 
-int node_issuer(const struct node *n, const struct cert *c)
+int node_issuer(const struct succession *s, const struct cert *c)
 {
-	if (n->new_ca && cert_issued_by(c, n->new_ca))
+	if (s->new && cert_issued_by(c, s->new))
 		return HOLDS_NEW;
-	return cert_issued_by(c, n->old_ca) ? HOLDS_OLD : HOLDS_OTHER;
+	return cert_issued_by(c, s->old) ? HOLDS_OLD : HOLDS_OTHER;
 }
 
 result node_certs(const char *path, struct certs *ret, struct err *e)
@@ -111,18 +127,21 @@ static result matching_key(const struct cert *ca, const char *const *paths, size
 	return err_set(e, ERR_NOT_FOUND, "%s's private key is not on this node", whose);
 }
 
-result node_old_key(const struct node *n, struct key **ret, struct err *e)
+result node_old_key(const struct node *n, enum authority a, struct key **ret, struct err *e)
 {
-	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.ca_key);
-	const char *const paths[] = { n->layout.ca_key, backup };
-	return matching_key(n->old_ca, paths, ARRAY_LEN(paths), "the old authority", ret, e);
+	const char *path = n->layout.of[a].ca_key;
+	char *backup cleanup(str_freep) = node_backup_path(n, path);
+	const char *const paths[] = { path, backup };
+	return matching_key(n->of[a].old, paths, ARRAY_LEN(paths), "the old authority", ret, e);
 }
 
-result node_new_key(const struct node *n, struct key **ret, struct err *e)
+result node_new_key(const struct node *n, enum authority a, struct key **ret, struct err *e)
 {
-	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.ca_key); /* for a run that goes back */
-	const char *const paths[] = { n->new_key_path, n->layout.ca_key, backup };
-	return matching_key(n->new_ca, paths, ARRAY_LEN(paths), "the new authority", ret, e);
+	const char *path = n->layout.of[a].ca_key;
+	char *backup cleanup(str_freep) = node_backup_path(n, path); /* for a run that goes back */
+	char *given cleanup(str_freep) = n->new_key_dir ? str_printf("%s/%s.key", n->new_key_dir, authority_name(a)) : NULL;
+	const char *const paths[] = { given, path, backup };
+	return matching_key(n->of[a].new, paths, ARRAY_LEN(paths), "the new authority", ret, e);
 }
 
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e)
@@ -139,12 +158,12 @@ char *node_kubelet_client_path(const struct node *n)
 	return str_dup(c.client_cert_path);
 }
 
-struct cert *node_kept_leaf(const struct node *n, const char *path)
+struct cert *node_kept_leaf(const struct node *n, enum authority a, const char *path)
 {
 	char *backup cleanup(str_freep) = node_backup_path(n, path);
 	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
-	if (!node_certs(backup, &list, &e).ok || node_issuer(n, list.items[0]) != HOLDS_NEW ||
+	if (!node_certs(backup, &list, &e).ok || node_issuer(&n->of[a], list.items[0]) != HOLDS_NEW ||
 	    cert_not_after_ms(list.items[0]) < clock_now_ms() + NODE_KEPT_MARGIN_MS)
 		return NULL;
 	return cert_copy(list.items[0]);

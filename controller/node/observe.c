@@ -17,7 +17,7 @@ static void foreign(struct node *n, const char *path, const char *what)
 			   "in order first", what);
 }
 
-static void unreadable(const struct node *n, const char *path, const struct err *e)
+void node_unreadable(const struct node *n, const char *path, const struct err *e)
 {
 	report_add_blocker(n->report, "UnreadableFile", path, "%s: put the file in order first", e->message);
 }
@@ -39,39 +39,45 @@ static int lower(int a, int b)
 
 /* --- Bundles ---------------------------------------------------------------------------------------------------------------- */
 
-static void observe_trust(struct node *n)
+int node_trust_in_file(struct node *n, enum authority a)
 {
+	const char *path = n->layout.of[a].ca_crt;
 	int holds = 0;
 	struct err e;
-	if (!node_bundle_file(n, n->layout.ca_crt, &holds, &e).ok)
-		unreadable(n, n->layout.ca_crt, &e);
+	if (!node_bundle_file(&n->of[a], path, &holds, &e).ok)
+		node_unreadable(n, path, &e);
 	else if (holds & HOLDS_OTHER)
-		foreign(n, n->layout.ca_crt, "holds a certificate that is");
+		foreign(n, path, "holds a certificate that is");
 	else
-		set(n, FACET_TRUST, holds == HOLDS_OLD ? TRUST_OLD : holds == HOLDS_NEW ? TRUST_NEW : TRUST_BOTH);
+		return holds == HOLDS_OLD ? TRUST_OLD : holds == HOLDS_NEW ? TRUST_NEW : TRUST_BOTH;
+	return FACET_UNKNOWN;
 }
 
-static void observe_ca_key(struct node *n)
+int node_key_level(struct node *n, enum authority a)
 {
+	const struct succession *s = &n->of[a];
+	const char *path = n->layout.of[a].ca_key;
 	struct key *k cleanup(key_freep) = NULL;
 	struct err e;
-	if (!file_exists(n->layout.ca_key)) {
-		report_add_blocker(n->report, "CAKeyMissing", n->layout.ca_key,
+	if (!file_exists(path)) {
+		report_add_blocker(n->report, "CAKeyMissing", path,
 				   "the certificate authority's key is not on this control plane, and the new one must be certified by "
 				   "it: copy it here (mode 0600) from where it is kept");
-		return;
+		return FACET_UNKNOWN;
 	}
-	if (!node_key_file(n->layout.ca_key, &k, &e).ok)
-		unreadable(n, n->layout.ca_key, &e);
-	else if (n->new_ca && cert_matches_key(n->new_ca, k))
-		set(n, FACET_CA_KEY, ISSUED_NEW);
-	else if (cert_matches_key(n->old_ca, k)) {
-		set(n, FACET_CA_KEY, ISSUED_OLD);
-		if (!n->bridge && cert_not_after_ms(n->old_ca) >= clock_now_ms())
-			node_rehearse_bridges(n, k);
+	if (!node_key_file(path, &k, &e).ok) {
+		node_unreadable(n, path, &e);
+		return FACET_UNKNOWN;
 	}
-	else
-		foreign(n, n->layout.ca_key, "is the key of");
+	if (s->new && cert_matches_key(s->new, k))
+		return ISSUED_NEW;
+	if (!cert_matches_key(s->old, k)) {
+		foreign(n, path, "is the key of");
+		return FACET_UNKNOWN;
+	}
+	if (!s->bridge && cert_not_after_ms(s->old) >= clock_now_ms())
+		node_rehearse_bridges(n, a, k);
+	return ISSUED_OLD;
 }
 
 /* --- The controller-manager ------------------------------------------------------------------------------------------------- */
@@ -92,14 +98,14 @@ static int signer_level(const struct node *n)
 		return SIGNER_KUBEADM_OLD;
 	if (!own)
 		return n->report->levels[FACET_TRUST] == TRUST_NEW && n->report->levels[FACET_CA_KEY] == ISSUED_NEW &&
-				       n->new_ca && flag_is(n, "cluster-signing-cert-file", n->layout.ca_crt)
+				       n->of[AUTHORITY_KUBERNETES].new && flag_is(n, "cluster-signing-cert-file", n->layout.of[AUTHORITY_KUBERNETES].ca_crt)
 			       ? SIGNER_KUBEADM_NEW
 			       : SIGNER_KUBEADM_OLD;
 	if (!node_certs(n->layout.own_signer, &list, &e).ok) {
-		unreadable(n, n->layout.own_signer, &e);
+		node_unreadable(n, n->layout.own_signer, &e);
 		return FACET_UNKNOWN;
 	}
-	return n->new_ca && cert_equal(list.items[0], n->new_ca) ? SIGNER_OWN_NEW : SIGNER_OWN_OLD;
+	return n->of[AUTHORITY_KUBERNETES].new && cert_equal(list.items[0], n->of[AUTHORITY_KUBERNETES].new) ? SIGNER_OWN_NEW : SIGNER_OWN_OLD;
 }
 
 static int root_level(const struct node *n)
@@ -107,8 +113,8 @@ static int root_level(const struct node *n)
 	int holds = 0;
 	struct err e;
 	bool own = flag_is(n, "root-ca-file", n->layout.own_root);
-	const char *path = own ? n->layout.own_root : n->layout.ca_crt;
-	if (!n->running[PROCESS_CONTROLLER_MANAGER] || !node_bundle_file(n, path, &holds, &e).ok)
+	const char *path = own ? n->layout.own_root : n->layout.of[AUTHORITY_KUBERNETES].ca_crt;
+	if (!n->running[PROCESS_CONTROLLER_MANAGER] || !node_bundle_file(&n->of[AUTHORITY_KUBERNETES], path, &holds, &e).ok)
 		return ROOT_KUBEADM_OLD;
 	bool fresh = node_younger(n, PROCESS_CONTROLLER_MANAGER, path);
 	if (!own)
@@ -130,24 +136,35 @@ static bool check_expiry(struct node *n, const char *path, const struct cert *le
 	return false;
 }
 
-static void check_leaf(struct node *n, const char *path, const struct cert *leaf, int issuer, enum leaf_kind kind)
+static void check_leaf(struct node *n, enum authority a, const char *path, const struct cert *leaf, enum leaf_kind kind)
 {
+	int issuer = node_issuer(&n->of[a], leaf);
 	if (issuer == HOLDS_OTHER)
 		foreign(n, path, "was issued by");
 	if (issuer == HOLDS_OLD && check_expiry(n, path, leaf))
 		node_rehearse_leaf(n, path, leaf, kind);
 }
 
+void node_check_leaf(struct node *n, enum authority a, const char *path, const struct cert *leaf)
+{
+	check_leaf(n, a, path, leaf, LEAF_KEEPS_KEY);
+}
+
 /* A bare leaf from N while O is still trusted, although there is a bridge (kubeadm has renewed it): who trusts only O can't
  * verify it, so it counts as not done. */
-static int leaf_level(const struct node *n, const struct certs *list)
+int node_leaf_level(const struct node *n, enum authority a, int trust, const struct certs *list)
 {
-	int issuer = node_issuer(n, list->items[0]);
+	int issuer = node_issuer(&n->of[a], list->items[0]);
 	if (issuer != HOLDS_NEW)
 		return issuer == HOLDS_OLD ? LEAF_OLD : FACET_UNKNOWN;
 	if (list->n > 1)
 		return LEAF_BRIDGE;
-	return n->bridge && n->report->levels[FACET_TRUST] != TRUST_NEW ? LEAF_OLD : LEAF_NEW;
+	return n->of[a].bridge && trust != TRUST_NEW ? LEAF_OLD : LEAF_NEW;
+}
+
+static int leaf_level(const struct node *n, const struct certs *list)
+{
+	return node_leaf_level(n, AUTHORITY_KUBERNETES, n->report->levels[FACET_TRUST], list);
 }
 
 static int presented_level(const struct node *n)
@@ -166,11 +183,11 @@ static void observe_server_leaf(struct node *n)
 	struct certs file cleanup(certs_release) = { 0 };
 	struct err e;
 	if (!node_certs(n->layout.apiserver_crt, &file, &e).ok) {
-		unreadable(n, n->layout.apiserver_crt, &e);
+		node_unreadable(n, n->layout.apiserver_crt, &e);
 		return;
 	}
 	int level = leaf_level(n, &file);
-	check_leaf(n, n->layout.apiserver_crt, file.items[0], node_issuer(n, file.items[0]), LEAF_KEEPS_KEY);
+	node_check_leaf(n, AUTHORITY_KUBERNETES, n->layout.apiserver_crt, file.items[0]);
 	if (remote_available())
 		level = lower(level, presented_level(n));
 	set(n, FACET_SERVER_LEAF, level);
@@ -193,10 +210,10 @@ static void observe_kubelet_server(struct node *n)
 	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
 	set(n, FACET_KUBELET_SERVER, FACET_ABSENT);
-	if (!kubelet_serving(n, &list, &e).ok || node_issuer(n, list.items[0]) == HOLDS_OTHER)
+	if (!kubelet_serving(n, &list, &e).ok || node_issuer(&n->of[AUTHORITY_KUBERNETES], list.items[0]) == HOLDS_OTHER)
 		return;
 	set(n, FACET_KUBELET_SERVER, leaf_level(n, &list));
-	if (node_issuer(n, list.items[0]) == HOLDS_OLD)
+	if (node_issuer(&n->of[AUTHORITY_KUBERNETES], list.items[0]) == HOLDS_OLD)
 		report_add_blocker(n->report, "UnsupportedKubeletServing", "serverTLSBootstrap",
 				   "kubelet serving certificates from the cluster's authority are not supported yet: set it to false in "
 				   "the kubelet's configuration, and take kubelet-server-current.pem away");
@@ -222,11 +239,11 @@ static void observe_kubelet_client(struct node *n)
 	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
 	if (!node_certs(n->layout.kubelet_client_crt, &list, &e).ok) {
-		unreadable(n, n->layout.kubelet_client_crt, &e);
+		node_unreadable(n, n->layout.kubelet_client_crt, &e);
 		return;
 	}
-	int issuer = node_issuer(n, list.items[0]);
-	check_leaf(n, n->layout.kubelet_client_crt, list.items[0], issuer, LEAF_KEEPS_KEY);
+	int issuer = node_issuer(&n->of[AUTHORITY_KUBERNETES], list.items[0]);
+	node_check_leaf(n, AUTHORITY_KUBERNETES, n->layout.kubelet_client_crt, list.items[0]);
 	if (issuer != HOLDS_OTHER)
 		set(n, FACET_KUBELET_CLIENT, issuer == HOLDS_NEW && is_absorbed(n, list.items[0]) ? ISSUED_NEW : ISSUED_OLD);
 }
@@ -238,7 +255,7 @@ static bool read_kubeconfig(struct node *n, const char *path, struct kubeconfig 
 {
 	struct err e;
 	if (!node_kubeconfig(n, path, c, &e).ok) {
-		unreadable(n, path, &e);
+		node_unreadable(n, path, &e);
 		return false;
 	}
 	if (c->unsupported || !c->ca_pem || c->ca_path || !c->client_cert_pem) {
@@ -247,9 +264,9 @@ static bool read_kubeconfig(struct node *n, const char *path, struct kubeconfig 
 		return false;
 	}
 	if (cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), leaf, &e).ok &&
-	    node_bundle(n, c->ca_pem, strlen(c->ca_pem), holds, &e).ok)
+	    node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), holds, &e).ok)
 		return true;
-	unreadable(n, path, &e);
+	node_unreadable(n, path, &e);
 	return false;
 }
 
@@ -263,8 +280,8 @@ static int kubeconfig_level(struct node *n, const char *path, bool may_be_absent
 		return ISSUED_NEW;
 	if (!read_kubeconfig(n, path, &c, &leaf, &holds))
 		return FACET_UNKNOWN;
-	int issuer = node_issuer(n, leaf);
-	check_leaf(n, path, leaf, issuer, kind);
+	int issuer = node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf);
+	check_leaf(n, AUTHORITY_KUBERNETES, path, leaf, kind);
 	if (holds & HOLDS_OTHER)
 		foreign(n, path, "trusts what is");
 	if (issuer == HOLDS_OTHER || (holds & HOLDS_OTHER))
@@ -319,20 +336,26 @@ static void observe_kubelet(struct node *n)
 
 /* --- What others read ------------------------------------------------------------------------------------------------------------ */
 
-/* True when the file has to do with the authority: O or something that O has issued, as PEM or in a kubeconfig. */
+static bool is_of_old(const struct node *n, const struct cert *c)
+{
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		if (n->of[a].old && (cert_equal(c, n->of[a].old) || node_issuer(&n->of[a], c) == HOLDS_OLD))
+			return true;
+	return false;
+}
+
+/* True when the file has to do with an authority that is rotated: O or something that O has issued, as PEM or in a kubeconfig. */
 static bool depends_on_old(const struct node *n, const char *path)
 {
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
-	struct certs list cleanup(certs_release) = { 0 }, inside cleanup(certs_release) = { 0 };
+	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
 	bool found = false;
-	if (node_certs(path, &list, &e).ok)
-		for (size_t i = 0; i < list.n; i++)
-			found = found || cert_equal(list.items[i], n->old_ca) || node_issuer(n, list.items[i]) == HOLDS_OLD;
-	else if (node_kubeconfig(n, path, &c, &e).ok && c.ca_pem &&
-		 certs_from_pem(c.ca_pem, strlen(c.ca_pem), &inside, &e).ok)
-		for (size_t i = 0; i < inside.n; i++)
-			found = found || cert_equal(inside.items[i], n->old_ca);
+	if (!node_certs(path, &list, &e).ok &&
+	    !(node_kubeconfig(n, path, &c, &e).ok && c.ca_pem && certs_from_pem(c.ca_pem, strlen(c.ca_pem), &list, &e).ok))
+		return false;
+	for (size_t i = 0; i < list.n; i++)
+		found = found || is_of_old(n, list.items[i]);
 	return found;
 }
 
@@ -341,7 +364,7 @@ static void check_other(struct node *n, const char *path)
 {
 	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
-	if (!n->desired->old_pem && node_certs(path, &list, &e).ok && !cert_is_ca(list.items[0]))
+	if (!n->desired->of[n->desired->asked].old_pem && node_certs(path, &list, &e).ok && !cert_is_ca(list.items[0]))
 		(void)check_expiry(n, path, list.items[0]);
 }
 
@@ -355,17 +378,19 @@ static void observe_others(struct node *n)
 		check_other(n, path);
 		if (depends_on_old(n, path))
 			report_add_blocker(n->report, "UnknownFlag", text + strlen(path) + strlen(what) + 2,
-					   "%s=%s depends on the cluster's authority, and that flag is not known here: give it a file "
+					   "%s=%s depends on an authority that is rotated, and that flag is not known here: give it a file "
 					   "that does not, or take it away for the run", what, path);
 	}
 }
 
-static void observe_authority(struct node *n)
+static void observe_authority(struct node *n, enum authority a)
 {
 	char until[32];
-	time_format(cert_not_after_ms(n->old_ca), until);
-	if (cert_not_after_ms(n->old_ca) < clock_now_ms())
-		report_add_blocker(n->report, "ExpiredCertificate", n->layout.ca_crt,
+	if (!n->of[a].old)
+		return;
+	time_format(cert_not_after_ms(n->of[a].old), until);
+	if (cert_not_after_ms(n->of[a].old) < clock_now_ms())
+		report_add_blocker(n->report, "ExpiredCertificate", n->layout.of[a].ca_crt,
 				   "the authority itself expired at %s, and what it certifies now is worth nothing: sign it again with its own "
 				   "key and subject, and give it to every node, kubeconfig and client first", until);
 }
@@ -385,16 +410,10 @@ result node_find_processes(struct node *n, struct err *e)
 	return OK;
 }
 
-static void observe_control_plane(struct node *n)
+/* Of the cluster's own authority, on control planes. */
+static void observe_components_of_plane(struct node *n)
 {
-	static const enum facet ONLY_THERE[] = { FACET_SIGNER, FACET_ROOT, FACET_CA_KEY, FACET_SERVER_LEAF, FACET_COMPONENTS, FACET_ADMIN,
-						 FACET_KUBELET_CLIENT };
-	if (!n->layout.control_plane) {
-		for (size_t i = 0; i < ARRAY_LEN(ONLY_THERE); i++)
-			set(n, ONLY_THERE[i], FACET_ABSENT);
-		return;
-	}
-	observe_ca_key(n);
+	set(n, FACET_CA_KEY, node_key_level(n, AUTHORITY_KUBERNETES));
 	set(n, FACET_SIGNER, signer_level(n));
 	set(n, FACET_ROOT, root_level(n));
 	observe_server_leaf(n);
@@ -403,9 +422,48 @@ static void observe_control_plane(struct node *n)
 	observe_kubelet_client(n);
 }
 
+static bool is_on_workers(enum facet f)
+{
+	return f == FACET_TRUST || f == FACET_KUBELET || f == FACET_KUBELET_SERVER || f == FACET_CLEAN;
+}
+
+/* What is not there, or is not rotated. */
+static void observe_absences(struct node *n)
+{
+	for (size_t f = 0; f < FACET_COUNT; f++) {
+		enum authority a = facet_authority((enum facet)f);
+		bool rotated = a == AUTHORITY_COUNT || n->desired->of[a].wanted;
+		if (!rotated || (!n->layout.control_plane && !is_on_workers((enum facet)f)))
+			set(n, (enum facet)f, FACET_ABSENT);
+	}
+}
+
+static void observe_kubernetes(struct node *n)
+{
+	set(n, FACET_TRUST, node_trust_in_file(n, AUTHORITY_KUBERNETES));
+	if (n->layout.control_plane)
+		observe_components_of_plane(n);
+	observe_kubelet(n);
+	observe_kubelet_server(n);
+}
+
+static void observe_authorities(struct node *n)
+{
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		if (n->layout.of[a].ca_crt)
+			observe_authority(n, (enum authority)a);
+	observe_absences(n);
+	if (n->of[AUTHORITY_KUBERNETES].old)
+		observe_kubernetes(n);
+	if (n->layout.control_plane && n->of[AUTHORITY_FRONT_PROXY].old)
+		node_observe_front_proxy(n);
+	if (n->layout.control_plane && n->of[AUTHORITY_ETCD].old)
+		node_observe_etcd(n);
+}
+
 static void forget_observation(struct report *r)
 {
-	struct report kept = { .node = r->node, .run = r->run, .restarted = r->restarted, .changed = r->changed,
+	struct report kept = { .node = r->node, .run = r->run, .asked = r->asked, .restarted = r->restarted, .changed = r->changed,
 			       .bridge_pem = r->bridge_pem, .probe_pem = r->probe_pem, .ca_pem = r->ca_pem };
 	r->node = r->run = r->bridge_pem = r->probe_pem = r->ca_pem = NULL;
 	r->restarted = r->changed = (struct strs){ 0 };
@@ -427,31 +485,27 @@ static result observe_pods(struct node *n, struct err *e)
 {
 	char *dir cleanup(str_freep) = str_printf("%s" KUBELET_DIR, n->layout.root);
 	bool clean = n->no_pods || n->desired->levels[FACET_CLEAN] == CLEAN_YES; /* its memory goes with the run's folder */
-	if (clean || !n->desired->pods)
+	if (clean || !n->desired->pods || !n->of[AUTHORITY_KUBERNETES].old)
 		return OK;
-	if (!n->new_ca)
-		return podca_mounters(dir, n->old_ca, n->report, e);
-	char *new cleanup(str_freep) = readers_of(n, n->new_ca), *old cleanup(str_freep) = readers_of(n, n->old_ca);
+	if (!n->of[AUTHORITY_KUBERNETES].new)
+		return podca_mounters(dir, n->of[AUTHORITY_KUBERNETES].old, n->report, e);
+	char *new cleanup(str_freep) = readers_of(n, n->of[AUTHORITY_KUBERNETES].new), *old cleanup(str_freep) = readers_of(n, n->of[AUTHORITY_KUBERNETES].old);
 	const struct podca_memory memory = { .new = new, .old = old };
 	TRY(file_mkdir(n->layout.run_dir, 0700, e));
-	return podca_look(dir, &memory, n->old_ca, n->new_ca, n->report, e);
+	return podca_look(dir, &memory, n->of[AUTHORITY_KUBERNETES].old, n->of[AUTHORITY_KUBERNETES].new, n->report, e);
 }
 
 result node_observe(struct node *n, struct err *e)
 {
-	char *run cleanup(str_freep) = str_dup(n->desired->run), *root cleanup(str_freep) = str_dup(n->layout.root ? n->layout.root : "");
+	char *root cleanup(str_freep) = str_dup(n->layout.root ? n->layout.root : "");
 	forget_observation(n->report);
 	layout_release(&n->layout);
-	TRY(layout_learn(root, run, &n->layout, n->report, e));
+	TRY(layout_learn(root, n->desired, &n->layout, n->report, e));
 	TRY(node_find_processes(n, e));
 	n->report->at_ms = clock_now_ms();
-	if (!layout_is_whole(&n->layout))
+	if (!layout_is_whole(&n->layout, n->desired))
 		return OK; /* a blocker says what is missing, and nothing more is known */
-	observe_authority(n);
-	observe_trust(n);
-	observe_control_plane(n);
-	observe_kubelet(n);
-	observe_kubelet_server(n);
+	observe_authorities(n);
 	observe_others(n);
 	set(n, FACET_CLEAN, node_is_clean(n) ? CLEAN_YES : CLEAN_NO);
 	TRY(observe_pods(n, e));

@@ -254,15 +254,25 @@ bool process_alive(const struct process_seen *p)
 }
 
 /* On any doubt nothing is ended: the pid may be another's. */
-result process_terminate(const struct process_seen *p, struct err *e)
+static result send_signal(const struct process_seen *p, int signal, struct err *e)
 {
 	int64_t ticks = 0;
 	struct err why;
 	if (!start_ticks(p->pid, &ticks, &why).ok)
 		return is_gone(p->pid) ? OK : err_set(e, why.kind, "ending process %d: %s", (int)p->pid, why.message);
-	if (ticks != p->ticks || kill(p->pid, SIGTERM) == 0 || errno == ESRCH)
+	if (ticks != p->ticks || kill(p->pid, signal) == 0 || errno == ESRCH)
 		return OK;
 	return err_errno(e, "ending process %d", (int)p->pid);
+}
+
+result process_terminate(const struct process_seen *p, struct err *e)
+{
+	return send_signal(p, SIGTERM, e);
+}
+
+result process_kill(const struct process_seen *p, struct err *e)
+{
+	return send_signal(p, SIGKILL, e);
 }
 
 const char *process_flag(const struct process_seen *p, const char *name)

@@ -38,6 +38,8 @@ bool process_pod_alive(const char *pod_uid);
 bool process_alive(const struct process_seen *p);
 /* SIGTERM. Not there any more: OK. An error when that can't be told. */
 result process_terminate(const struct process_seen *p, struct err *e) MUST_CHECK;
+/* SIGKILL, for one that was asked to end and holds on. As process_terminate. */
+result process_kill(const struct process_seen *p, struct err *e) MUST_CHECK;
 /* The value of "--name=value" or "--name value" among the arguments, NULL when absent. */
 const char *process_flag(const struct process_seen *p, const char *name);
 /* Calls `each` for every process that lives in a Pod's container. */

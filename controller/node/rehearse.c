@@ -53,19 +53,19 @@ void node_rehearse_leaf(struct node *n, const char *path, const struct cert *lea
 				   "%s. Replace it by one with nothing unusual in it first (kubeadm certs renew)", e.message);
 }
 
-static result try_bridges(struct node *n, const struct key *old_key, struct err *e)
+static result try_bridges(struct node *n, enum authority a, const struct key *old_key, struct err *e)
 {
 	struct cert *x cleanup(cert_freep) = NULL, *y cleanup(cert_freep) = NULL;
 	TRY(trial_authority(n, e));
-	TRY(ca_cross_sign(n->trial_ca, n->old_ca, old_key, clock_now_ms(), &x, e));
-	return ca_cross_sign(n->old_ca, n->trial_ca, n->trial_key, clock_now_ms(), &y, e);
+	TRY(ca_cross_sign(n->trial_ca, n->of[a].old, old_key, clock_now_ms(), &x, e));
+	return ca_cross_sign(n->of[a].old, n->trial_ca, n->trial_key, clock_now_ms(), &y, e);
 }
 
-void node_rehearse_bridges(struct node *n, const struct key *old_key)
+void node_rehearse_bridges(struct node *n, enum authority a, const struct key *old_key)
 {
 	struct err e = { 0 };
-	if (!try_bridges(n, old_key, &e).ok)
-		report_add_blocker(n->report, "BridgeForbidden", n->layout.ca_crt,
+	if (!try_bridges(n, a, old_key, &e).ok)
+		report_add_blocker(n->report, "BridgeForbidden", n->layout.of[a].ca_crt,
 				   "%s. Without one there is no rotation: sign this authority again with its own key and subject, but without "
 				   "that, and give it to every node, kubeconfig and client first", e.message);
 }

@@ -36,4 +36,25 @@ void remote_dialer_freep(struct remote_dialer **d);
 /* *ret_good: the kubelet of `node` was reached. Fails only when the API server itself can't be asked. */
 result remote_dial(struct remote_dialer *d, const char *node, bool *ret_good, struct err *e) MUST_CHECK;
 
+/* --- The front proxy (remote_front_proxy.c) ------------------------------------------------------------------------------------ */
+/* Whether the API server takes this certificate's word about who asks: a user without any rights is named, so that 403 means yes,
+ * 401 no (apiserver authentication/request/headerrequest). ERR_IO when it can't be asked. */
+result remote_proxy_trusted(const char *host, int port, const char *cert_pem, const char *key_pem, bool *ret_trusted,
+			    struct err *e) MUST_CHECK;
+
+/* --- etcd (remote_etcd.c), by its JSON gateway: https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/ ---------------------------- */
+/* id.server: "https://127.0.0.1:2379". The member's own health is asked for: a linearizable read, so there is a quorum. */
+result remote_etcd_health(const struct remote_identity *id, struct err *e) MUST_CHECK;
+struct remote_etcd_view {
+	char *member, *leader;  /* ids */
+	struct strs ids, urls;  /* of the voting members: the id, the first client URL */
+	size_t learners;
+};
+void remote_etcd_view_release(struct remote_etcd_view *v);
+result remote_etcd_look(const struct remote_identity *id, struct remote_etcd_view *ret, struct err *e) MUST_CHECK;
+/* The leader, which must be asked, hands its place over to that member. */
+result remote_etcd_hand_over(const struct remote_identity *id, const char *to, struct err *e) MUST_CHECK;
+/* Calls that the member was ever asked for, and those it has not answered yet (streams, i.e. watches and Leases, aside). */
+result remote_etcd_calls(const struct remote_identity *id, int64_t *ret_begun, int64_t *ret_under_way, struct err *e) MUST_CHECK;
+
 #endif

@@ -45,3 +45,34 @@ result remote_dial(struct remote_dialer *d UNUSED, const char *node UNUSED, bool
 {
 	return none(e);
 }
+
+result remote_proxy_trusted(const char *host UNUSED, int port UNUSED, const char *cert_pem UNUSED, const char *key_pem UNUSED,
+			    bool *ret_trusted UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+result remote_etcd_health(const struct remote_identity *id UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+void remote_etcd_view_release(struct remote_etcd_view *v UNUSED)
+{
+}
+
+result remote_etcd_look(const struct remote_identity *id UNUSED, struct remote_etcd_view *ret UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+result remote_etcd_hand_over(const struct remote_identity *id UNUSED, const char *to UNUSED, struct err *e)
+{
+	return none(e);
+}
+
+result remote_etcd_calls(const struct remote_identity *id UNUSED, int64_t *ret_begun UNUSED, int64_t *ret_under_way UNUSED,
+			 struct err *e)
+{
+	return none(e);
+}

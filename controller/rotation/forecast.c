@@ -74,6 +74,7 @@ void forecast_actions(const struct world *w, const struct position *p, struct pl
 			continue;
 		struct action *a = plan_add(ret, ACT_NODE, 0);
 		a->node = n;
+		a->authority = authority_lead(world_authorities(w));
 		a->inspect = true;
 	}
 }

@@ -10,8 +10,8 @@
 #include "world.h"
 
 enum action_kind {
-	ACT_CREATE_AUTHORITY,      /* N's key and certificate into a Secret of role `next`, before first use */
-	ACT_STORE_BRIDGE,          /* X and the probe certificate from `node`'s report into that Secret */
+	ACT_CREATE_AUTHORITY,      /* N's key and certificate of `authority` into a Secret of role `next`, before first use */
+	ACT_STORE_BRIDGE,          /* X of `authority`, and the probe certificate, from `node`'s report into that Secret */
 	ACT_LATCH,                 /* accepted stragglers onto that Secret, and what `level` names: LATCH_* bits */
 	ACT_DELETE_KUBEADM_CERTS,
 	ACT_NODE,                  /* run the node program on `node` towards `levels` */
@@ -21,7 +21,7 @@ enum action_kind {
 	ACT_ADMIN_KUBECONFIG,      /* the administrator's kubeconfig from N into a Secret; when the run goes back: away with it */
 	ACT_RESTART_WORKLOAD,      /* `kind`, `namespace`, `name`: annotate the pod template */
 	ACT_REFRESH_PODS,          /* annotate our own pods: the kubelet then refreshes their volumes at once */
-	ACT_PRUNE_EXTENSION_AUTH,  /* extension-apiserver-authentication without O */
+	ACT_PRUNE_EXTENSION_AUTH,  /* extension-apiserver-authentication without what is old of `authority` */
 	ACT_FINISH,                /* N's key leaves the Secret, roles turn, node Pods go */
 	ACT_DISMISS,               /* node Pods that nobody needs any more go: a plan is made, or was withdrawn */
 	ACT_COUNT
@@ -35,7 +35,8 @@ struct action {
 	int step;                  /* index in the walk */
 	int level;
 	int levels[FACET_COUNT];   /* ACT_NODE: FACET_UNTOUCHED_LEVEL or the level to reach */
-	bool needs_key, wants_bridge;
+	enum authority authority;  /* ACT_NODE: whose certificates are asked for */
+	bool needs_key, certify;   /* certify: X is asked for */
 	bool inspect;              /* ACT_NODE: look only; nothing can be written there */
 };
 

@@ -65,7 +65,10 @@ static void look_at_authorities(const struct world *w, struct obstacles *ret)
 		const struct node_state *n = &w->nodes[i];
 		if (!n->ca_pem)
 			continue;
-		first = first ? first : n;
+		if (n->ca_of_trigger && !w->run.exists)
+			add(ret, "TriggerUsed", NULL, n, str_printf("its %s authority was made for this very spec.trigger: set a new one to have it "
+								    "replaced again", authority_name(n->asked)));
+		first = first && first->asked == n->asked ? first : n;
 		if (str_eq(first->ca_pem, n->ca_pem))
 			continue;
 		struct obstacle *x = add(ret, "DifferentAuthorities", NULL, n,

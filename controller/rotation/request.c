@@ -99,14 +99,19 @@ static result parse_mode(const struct json *spec, struct request *r, struct err 
 	return err_set(e, ERR_INPUT, "spec.mode must be Apply or Plan");
 }
 
-static result parse_only(const struct json *spec, struct err *e)
+static result parse_what(const struct json *spec, struct request *r, struct err *e)
 {
 	const char *strategy = json_get_str(spec, "strategy");
 	if (strategy && !str_eq(strategy, "Bridge"))
 		return err_set(e, ERR_INPUT, "spec.strategy must be Bridge");
-	json_each(a, json_get(spec, "authorities"))
-		if (!str_eq(json_str(a), "Kubernetes"))
-			return err_set(e, ERR_INPUT, "spec.authorities may hold Kubernetes only");
+	json_each(item, json_get(spec, "authorities")) {
+		enum authority a = authority_by_name(json_str_or(item, ""));
+		if (a == AUTHORITY_COUNT)
+			return err_set(e, ERR_INPUT, "spec.authorities may hold Kubernetes, FrontProxy and Etcd");
+		r->authorities |= AUTHORITY_BIT(a);
+	}
+	if (!r->authorities)
+		r->authorities = AUTHORITY_BIT(AUTHORITY_KUBERNETES);
 	return OK;
 }
 
@@ -122,7 +127,7 @@ static result parse_spec(const struct json *spec, struct request *r, struct err 
 		return err_set(e, ERR_INPUT, "spec.trigger must be a text of 1 to %d characters", TRIGGER_MAX);
 	r->trigger = str_dup(trigger);
 	TRY(parse_mode(spec, r, e));
-	TRY(parse_only(spec, e));
+	TRY(parse_what(spec, r, e));
 	TRY(parse_algorithm(spec, r, e));
 	TRY(parse_validity(json_get(spec, "newAuthority"), "spec.newAuthority.validityPeriod", 87600 * HOUR_MS,
 			   &r->validity_ms, e));

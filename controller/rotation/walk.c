@@ -57,15 +57,43 @@ static bool all_visited(const struct world *w, struct waits *ret)
 	return waits_for(ret, "VisitingNodes", "the node program's first report from every node");
 }
 
+/* One that the run rotates and that has not got what `has` asks for; AUTHORITY_COUNT: all have. */
+static enum authority first_without(const struct world *w, bool (*has)(const struct world *w, enum authority a))
+{
+	authority_set set = world_authorities(w);
+	size_t a = 0;
+	while (a < AUTHORITY_COUNT && (!authority_in(set, (enum authority)a) || has(w, (enum authority)a)))
+		a++;
+	return (enum authority)a;
+}
+
+static bool is_stored(const struct world *w, enum authority a)
+{
+	return w->run.exists && w->run.of[a].secret;
+}
+
+static bool is_certified(const struct world *w, enum authority a)
+{
+	return w->run.of[a].bridge_pem && (a != AUTHORITY_KUBERNETES || (w->run.has_old_probe && w->run.has_new_probe));
+}
+
+static bool waits_for_authority(struct waits *ret, enum authority a, const char *reason, const char *message)
+{
+	if (a == AUTHORITY_COUNT)
+		return true;
+	waits_name(ret, authority_name(a));
+	return waits_for(ret, reason, message);
+}
+
 static bool authority_stored(const struct world *w, struct waits *ret)
 {
-	return w->run.exists || waits_for(ret, "CreatingAuthority", "the new certificate authority to be made and stored");
+	return waits_for_authority(ret, first_without(w, is_stored), "CreatingAuthority", "the new certificate authority to be made and stored");
 }
 
 static bool bridge_stored(const struct world *w, struct waits *ret)
 {
-	return (w->run.bridge_pem && w->run.has_old_probe && w->run.has_new_probe) ||
-	       waits_for(ret, "SigningBridge", "a control plane to certify the new authority by the old one");
+	return waits_for_authority(ret, first_without(w, is_certified), "SigningBridge",
+				   "a control plane to certify the new authority by the old one");
 }
 
 static bool kubeadm_certs_gone(const struct world *w, struct waits *ret)
@@ -283,6 +311,45 @@ static bool extension_auth_pruned(const struct world *w, struct waits *ret)
 			 "ConfigMap kube-system/extension-apiserver-authentication to be rid of the old authority");
 }
 
+/* What an aggregated server accepts shows in its APIService: the API server asks with the front proxy's certificate whether it is there
+ * (kube-aggregator's availability controller). */
+static bool aggregated_available(const struct world *w, struct waits *ret)
+{
+	size_t away = 0;
+	for (size_t i = 0; i < w->api_services_away.n; i++) {
+		char *name cleanup(str_freep) = str_printf("APIService/%s", w->api_services_away.items[i]);
+		if (strs_has(&w->run.accepted, name))
+			continue;
+		waits_name(ret, name);
+		away++;
+	}
+	ret->total = w->api_services;
+	ret->done = ret->total - (away < ret->total ? away : ret->total);
+	return (w->api_services_known && !away) ||
+	       waits_for(ret, "WaitingForAggregatedServers", "APIServices to be Available: those that can't be are accepted by name "
+			 "(spec.acceptStragglers) or deleted");
+}
+
+/* Until the drop has begun; then it has served. */
+static bool aggregated_or_dropping(const struct world *w, struct waits *ret)
+{
+	return w->run.dropping || aggregated_available(w, ret);
+}
+
+static bool proxy_published(const struct world *w, struct waits *ret)
+{
+	return w->proxy_auth_has_new == SEEN_YES ||
+	       waits_for(ret, "WaitingForTrust",
+			 "API servers to publish both front proxies in ConfigMap kube-system/extension-apiserver-authentication");
+}
+
+static bool proxy_pruned(const struct world *w, struct waits *ret)
+{
+	return w->proxy_auth_has_old == SEEN_NO ||
+	       waits_for(ret, "PruningExtensionAuth",
+			 "ConfigMap kube-system/extension-apiserver-authentication to be rid of the old front proxy");
+}
+
 static bool finished(const struct world *w, struct waits *ret)
 {
 	return !w->run.exists || waits_for(ret, "Finishing", "the run's Secret to be closed and the node Pods to go");
@@ -294,12 +361,6 @@ static void plan_plain(enum action_kind kind, int step, struct plan *ret)
 {
 	plan_add(ret, kind, step);
 	plan_look_again(ret, LOOK_OFTEN_MS);
-}
-
-static void plan_authority(const struct world *w, int step, struct plan *ret)
-{
-	if (!w->run.exists)
-		plan_plain(ACT_CREATE_AUTHORITY, step, ret);
 }
 
 bool walk_job_may_start(const struct world *w, const struct node_state *n, struct plan *ret)
@@ -315,28 +376,70 @@ bool walk_job_may_start(const struct world *w, const struct node_state *n, struc
 	return left <= 0;
 }
 
-static void plan_job(const struct world *w, const struct node_state *n, int step, struct plan *ret)
+/* From where on N signs on the node, or shows that it may. */
+static bool needs_key(const struct world *w, const int levels[static FACET_COUNT])
 {
-	if (!walk_job_may_start(w, n, ret))
-		return;
-	struct action *a = plan_add(ret, ACT_NODE, step);
-	a->node = n;
-	walk_levels((size_t)step, n->control_plane, a->levels);
-	a->needs_key = n->control_plane && w->run.has_key && !w->run.back &&
-		       facet_reached(a->levels[FACET_SERVER_LEAF], LEAF_BRIDGE) && a->levels[FACET_CLEAN] != CLEAN_YES;
+	bool has = false;
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		has = has || w->run.of[a].has_key;
+	return has && !w->run.back && levels[FACET_CLEAN] != CLEAN_YES &&
+	       (facet_reached(levels[FACET_SERVER_LEAF], LEAF_BRIDGE) || facet_reached(levels[FACET_PROXY_TRUST], TRUST_BOTH) ||
+		facet_reached(levels[FACET_ETCD_LEAF], LEAF_BRIDGE));
 }
 
-/* Once there is a run, the first control plane is asked for X on the way. */
+static struct action *plan_job(const struct world *w, const struct node_state *n, int step, struct plan *ret)
+{
+	if (!walk_job_may_start(w, n, ret))
+		return NULL;
+	struct action *a = plan_add(ret, ACT_NODE, step);
+	a->node = n;
+	a->authority = authority_lead(world_authorities(w));
+	walk_levels(w, (size_t)step, n->control_plane, a->levels);
+	a->needs_key = n->control_plane && needs_key(w, a->levels);
+	return a;
+}
+
+/* A look for one authority's certificates. */
+static void plan_look_for(const struct world *w, enum authority wanted, bool certify, int step, struct plan *ret)
+{
+	for (size_t i = 0; i < w->n_nodes; i++) {
+		if (!w->nodes[i].control_plane)
+			continue;
+		struct action *a = plan_job(w, &w->nodes[i], 0, ret);
+		if (!a)
+			return;
+		a->step = step;
+		a->authority = wanted;
+		a->certify = certify;
+		return;
+	}
+}
+
+/* O of the lead came with the visits; the others' are asked for one by one: more would not fit into a report. */
+static void plan_authority(const struct world *w, int step, struct plan *ret)
+{
+	enum authority wanted = first_without(w, is_stored);
+	for (size_t i = 0; i < w->n_nodes && wanted != AUTHORITY_COUNT; i++) {
+		if (!w->nodes[i].control_plane || !w->nodes[i].ca_pem || w->nodes[i].asked != wanted)
+			continue;
+		plan_add(ret, ACT_CREATE_AUTHORITY, step)->authority = wanted;
+		plan_look_again(ret, LOOK_OFTEN_MS);
+		return;
+	}
+	if (wanted != AUTHORITY_COUNT)
+		plan_look_for(w, wanted, false, step, ret);
+	plan_look_again(ret, LOOK_MS);
+}
+
+/* Once there is a run, the first control plane is asked for the lead's X on the way. */
 static void plan_visit(const struct world *w, int step, struct plan *ret)
 {
-	bool wanted = w->run.exists && !w->run.bridge_pem;
+	bool wanted = w->run.exists && !w->run.of[authority_lead(w->run.authorities)].bridge_pem;
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		const struct node_state *n = &w->nodes[i];
-		size_t before = ret->n;
-		if (!is_visited(w, n))
-			plan_job(w, n, step, ret);
-		if (ret->n > before && wanted && n->control_plane) {
-			ret->actions[before].wants_bridge = true;
+		struct action *a = is_visited(w, n) ? NULL : plan_job(w, n, step, ret);
+		if (a && wanted && n->control_plane) {
+			a->certify = true;
 			wanted = false;
 		}
 	}
@@ -345,22 +448,19 @@ static void plan_visit(const struct world *w, int step, struct plan *ret)
 
 static void plan_bridge(const struct world *w, int step, struct plan *ret)
 {
-	const struct node_state *first = NULL;
-	for (size_t i = 0; i < w->n_nodes; i++) {
+	enum authority wanted = first_without(w, is_certified);
+	for (size_t i = 0; i < w->n_nodes && wanted != AUTHORITY_COUNT; i++) {
 		const struct node_state *n = &w->nodes[i];
-		if (!n->control_plane)
+		bool whole = n->bridge_pem && (wanted != AUTHORITY_KUBERNETES || n->probe_pem);
+		if (!n->control_plane || !whole || n->asked != wanted)
 			continue;
-		if (n->bridge_pem && n->probe_pem) {
-			plan_add(ret, ACT_STORE_BRIDGE, step)->node = n;
-			return;
-		}
-		first = first ? first : n;
-	}
-	if (!first || !walk_job_may_start(w, first, ret))
+		struct action *a = plan_add(ret, ACT_STORE_BRIDGE, step);
+		a->node = n;
+		a->authority = wanted;
 		return;
-	struct action *a = plan_add(ret, ACT_NODE, step);
-	a->node = first;
-	a->wants_bridge = true;
+	}
+	if (wanted != AUTHORITY_COUNT)
+		plan_look_for(w, wanted, true, step, ret);
 }
 
 static void plan_kubeadm_certs(const struct world *w, int step, struct plan *ret)
@@ -514,7 +614,14 @@ static void plan_look_soon(const struct world *w UNUSED, int step UNUSED, struct
 static void plan_extension_auth(const struct world *w, int step, struct plan *ret)
 {
 	if (w->extension_auth_has_old == SEEN_YES)
-		plan_plain(ACT_PRUNE_EXTENSION_AUTH, step, ret);
+		plan_add(ret, ACT_PRUNE_EXTENSION_AUTH, step)->authority = AUTHORITY_KUBERNETES;
+	plan_look_again(ret, LOOK_OFTEN_MS);
+}
+
+static void plan_prune_proxy(const struct world *w, int step, struct plan *ret)
+{
+	if (w->proxy_auth_has_old == SEEN_YES)
+		plan_add(ret, ACT_PRUNE_EXTENSION_AUTH, step)->authority = AUTHORITY_FRONT_PROXY;
 	plan_look_again(ret, LOOK_OFTEN_MS);
 }
 
@@ -527,74 +634,98 @@ static void plan_finish(const struct world *w UNUSED, int step, struct plan *ret
 
 #define FACETS(...) .facets = { __VA_ARGS__ }, .n_facets = sizeof((const int[][2]){ __VA_ARGS__ }) / sizeof(int[2])
 
+/* Whose step it is. */
+#define ALL 0u
+#define KUBERNETES AUTHORITY_BIT(AUTHORITY_KUBERNETES)
+#define PROXY AUTHORITY_BIT(AUTHORITY_FRONT_PROXY)
+#define ETCD AUTHORITY_BIT(AUTHORITY_ETCD)
+
 #ifndef WALK_STORAGE /* the simulation makes mutants of the table */
 #define WALK_STORAGE static const
 #endif
 WALK_STORAGE struct step STEPS[] = {
-	{ PHASE_PREPARING, "visit", "every node is visited and nothing blocks",
+	{ PHASE_PREPARING, ALL, "visit", "every node is visited and nothing blocks",
 	  .holds = all_visited, .plan = plan_visit },
-	{ PHASE_PREPARING, "authority", "the new authority is stored",
+	{ PHASE_PREPARING, ALL, "authority", "the new authority is stored",
 	  .holds = authority_stored, .plan = plan_authority },
-	{ PHASE_PREPARING, "bridge", "the old authority has certified the new one",
+	{ PHASE_PREPARING, ALL, "bridge", "the old authority has certified the new one",
 	  .holds = bridge_stored, .plan = plan_bridge },
-	{ PHASE_PREPARING, "kubeadm-certs", "no Secret with old keys for joins",
+	{ PHASE_PREPARING, ALL, "kubeadm-certs", "no Secret with old keys for joins",
 	  .holds = kubeadm_certs_gone, .plan = plan_kubeadm_certs },
 
-	{ PHASE_TRUSTING_BOTH, "own-signer", "controller-managers have a signer and a root file of their own",
+	{ PHASE_TRUSTING_BOTH, PROXY, "proxy-trust", "API servers accept both front proxies, and tell aggregated servers",
+	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_PROXY_TRUST, TRUST_BOTH }), .holds = proxy_published, .plan = plan_look_soon },
+	{ PHASE_TRUSTING_BOTH, KUBERNETES, "own-signer", "controller-managers have a signer and a root file of their own",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_OWN_OLD }, { FACET_ROOT, ROOT_OWN_BOTH }) },
-	{ PHASE_TRUSTING_BOTH, "leader", "a restarted controller-manager leads",
+	{ PHASE_TRUSTING_BOTH, KUBERNETES, "leader", "a restarted controller-manager leads",
 	  .holds = leads_or_both_published, .plan = plan_leader },
-	{ PHASE_TRUSTING_BOTH, "trust-both", "every server accepts both",
+	{ PHASE_TRUSTING_BOTH, KUBERNETES, "trust-both", "every server accepts both",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_BOTH }), .holds = servers_accept_new, .plan = plan_look_soon },
-	{ PHASE_TRUSTING_BOTH, "publish-both", "both authorities are published",
+	{ PHASE_TRUSTING_BOTH, KUBERNETES, "publish-both", "both authorities are published",
 	  .holds = published_both, .plan = plan_publish_both },
 
-	{ PHASE_REISSUING_LEAVES, "server-leaves", "servers present new leaves with the bridge",
+	{ PHASE_REISSUING_LEAVES, PROXY, "proxy-leaf", "API servers show a new certificate, with the bridge, to aggregated servers",
+	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_PROXY_CA_KEY, ISSUED_NEW }, { FACET_PROXY_LEAF, LEAF_BRIDGE }) },
+	{ PHASE_REISSUING_LEAVES, PROXY, "aggregated", "aggregated servers accept it",
+	  .holds = aggregated_or_dropping, .plan = plan_wait },
+	{ PHASE_REISSUING_LEAVES, ETCD, "etcd-leaves", "etcd's members and clients present new leaves with the bridge",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_ETCD_LEAF, LEAF_BRIDGE }) },
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "server-leaves", "servers present new leaves with the bridge",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_BRIDGE }, { FACET_KUBELET_SERVER, LEAF_BRIDGE }) },
-	{ PHASE_REISSUING_LEAVES, "signer", "the new authority signs",
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "signer", "the new authority signs",
 	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_CA_KEY, ISSUED_NEW }, { FACET_SIGNER, SIGNER_OWN_NEW }) },
-	{ PHASE_REISSUING_LEAVES, "components", "scheduler, controller-manager and admin kubeconfigs are new",
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "components", "scheduler, controller-manager and admin kubeconfigs are new",
 	  SCOPE_CONTROL_PLANES, PACE_ONE,
 	  FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ROOT, ROOT_OWN_NEW }, { FACET_ADMIN, ISSUED_NEW }) },
-	{ PHASE_REISSUING_LEAVES, "leader-again", "a restarted controller-manager leads",
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "leader-again", "a restarted controller-manager leads",
 	  .holds = leads_or_new_published, .plan = plan_leader },
-	{ PHASE_REISSUING_LEAVES, "kubelets", "kubelets have new certificates and new trust",
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "kubelets", "kubelets have new certificates and new trust",
 	  SCOPE_NODES, PACE_WORKERS, FACETS({ FACET_KUBELET, ISSUED_NEW }) },
-	{ PHASE_REISSUING_LEAVES, "kubelet-client", "API servers use a new certificate towards kubelets",
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "kubelet-client", "API servers use a new certificate towards kubelets",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_KUBELET_CLIENT, ISSUED_NEW }) },
 
-	{ PHASE_PUBLISHING_NEW, "publish-new", "only the new authority is published",
+	{ PHASE_PUBLISHING_NEW, KUBERNETES, "publish-new", "only the new authority is published",
 	  .holds = published_new, .plan = plan_publish_new },
-	{ PHASE_PUBLISHING_NEW, "admin-kubeconfig", "the administrator's new kubeconfig is in its Secret",
+	{ PHASE_PUBLISHING_NEW, KUBERNETES, "admin-kubeconfig", "the administrator's new kubeconfig is in its Secret",
 	  .holds = admin_kubeconfig_stored, .plan = plan_admin },
 
-	{ PHASE_RESTARTING_WORKLOADS, "workloads", "every pod has read the new authority",
+	{ PHASE_RESTARTING_WORKLOADS, KUBERNETES, "workloads", "every pod has read the new authority",
 	  .holds = workloads_restarted, .plan = plan_workloads },
-	{ PHASE_RESTARTING_WORKLOADS, "volumes", "mounted CAs carry the new authority only",
+	{ PHASE_RESTARTING_WORKLOADS, KUBERNETES, "volumes", "mounted CAs carry the new authority only",
 	  .holds = own_volumes_new, .plan = plan_own_volumes },
 
-	{ PHASE_AWAITING_APPROVAL, "csrs", "no approved CSR waits for its certificate",
+	{ PHASE_AWAITING_APPROVAL, KUBERNETES, "csrs", "no approved CSR waits for its certificate",
 	  .holds = csrs_signed, .plan = plan_wait },
-	{ PHASE_AWAITING_APPROVAL, "approval", "approved",
+	{ PHASE_AWAITING_APPROVAL, ALL, "approval", "approved",
 	  .holds = approved, .plan = plan_approval },
 
-	{ PHASE_DROPPING_OLD, "cluster-info", "cluster-info carries the new authority only",
+	{ PHASE_DROPPING_OLD, KUBERNETES, "cluster-info", "cluster-info carries the new authority only",
 	  .holds = cluster_info_new, .plan = plan_cluster_info_new },
-	{ PHASE_DROPPING_OLD, "proof", "every node is seen once more",
+	{ PHASE_DROPPING_OLD, ALL, "proof", "every node is seen once more",
 	  SCOPE_NODES, PACE_ALL, .proof = true },
-	{ PHASE_DROPPING_OLD, "distrust", "every server refuses the old authority",
+	{ PHASE_DROPPING_OLD, KUBERNETES, "distrust", "every server refuses the old authority",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_NEW }), .holds = servers_refuse_old, .plan = plan_look_soon },
-	{ PHASE_DROPPING_OLD, "bare-leaves", "servers present new leaves without the bridge",
+	{ PHASE_DROPPING_OLD, KUBERNETES, "bare-leaves", "servers present new leaves without the bridge",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_NEW }, { FACET_KUBELET_SERVER, LEAF_NEW }) },
-	{ PHASE_DROPPING_OLD, "kubeadm-flags", "controller-manager manifests are as kubeadm wrote them",
+	{ PHASE_DROPPING_OLD, KUBERNETES, "kubeadm-flags", "controller-manager manifests are as kubeadm wrote them",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_KUBEADM_NEW }, { FACET_ROOT, ROOT_KUBEADM_NEW }) },
-	{ PHASE_DROPPING_OLD, "leader-last", "a restarted controller-manager leads",
+	{ PHASE_DROPPING_OLD, KUBERNETES, "leader-last", "a restarted controller-manager leads",
 	  .holds = controller_manager_leads, .plan = plan_leader },
-	{ PHASE_DROPPING_OLD, "extension-auth", "aggregated API servers are told to refuse the old authority",
+	{ PHASE_DROPPING_OLD, KUBERNETES, "extension-auth", "aggregated API servers are told to refuse the old authority",
 	  .holds = extension_auth_pruned, .plan = plan_extension_auth },
-	{ PHASE_DROPPING_OLD, "clean", "nothing old is left on any node",
+	{ PHASE_DROPPING_OLD, PROXY, "proxy-distrust", "API servers refuse the old front proxy, and show the bare new leaf",
+	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_PROXY_TRUST, TRUST_NEW }, { FACET_PROXY_LEAF, LEAF_NEW }) },
+	{ PHASE_DROPPING_OLD, PROXY, "proxy-auth", "aggregated servers are told to refuse the old front proxy",
+	  .holds = proxy_pruned, .plan = plan_prune_proxy },
+	{ PHASE_DROPPING_OLD, PROXY, "aggregated-last", "aggregated servers accept the new front proxy alone",
+	  .holds = aggregated_available, .plan = plan_wait },
+	{ PHASE_DROPPING_OLD, ETCD, "etcd-trust", "each etcd member and its API server have restarted, and refuse the old authority",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_ETCD_CA_KEY, ISSUED_NEW }, { FACET_ETCD_TRUST, TRUST_NEW }) },
+	{ PHASE_DROPPING_OLD, ETCD, "etcd-bare-leaves", "etcd's members and clients present new leaves without the bridge",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_ETCD_LEAF, LEAF_NEW }) },
+	{ PHASE_DROPPING_OLD, ALL, "clean", "nothing old is left on any node",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_CLEAN, CLEAN_YES }) },
-	{ PHASE_DROPPING_OLD, "finish", "the run is closed",
+	{ PHASE_DROPPING_OLD, ALL, "finish", "the run is closed",
 	  .holds = finished, .plan = plan_finish },
 };
 
@@ -623,25 +754,37 @@ static bool in_scope(const struct step *s, bool control_plane)
 	return s->scope == SCOPE_NODES || (s->scope == SCOPE_CONTROL_PLANES && control_plane);
 }
 
-void walk_levels(size_t step, bool control_plane, int ret_levels[static FACET_COUNT])
+bool walk_applies(const struct world *w, const struct step *s)
+{
+	return !s->of || (s->of & world_authorities(w));
+}
+
+void walk_levels(const struct world *w, size_t step, bool control_plane, int ret_levels[static FACET_COUNT])
 {
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		ret_levels[f] = FACET_UNTOUCHED_LEVEL;
 	for (size_t i = 0; i <= step && i < ARRAY_LEN(STEPS); i++) {
-		if (!in_scope(&STEPS[i], control_plane))
+		if (!in_scope(&STEPS[i], control_plane) || !walk_applies(w, &STEPS[i]))
 			continue;
 		for (size_t k = 0; k < STEPS[i].n_facets; k++)
 			ret_levels[STEPS[i].facets[k].facet] = STEPS[i].facets[k].level;
 	}
 }
 
-bool walk_node_done(size_t step, const struct node_state *n)
+/* Once the lead's old authority is refused here, the proof before it has served. */
+static bool has_dropped(const struct world *w, const struct node_state *n)
+{
+	static const enum facet TRUST[AUTHORITY_COUNT] = { FACET_TRUST, FACET_PROXY_TRUST, FACET_ETCD_TRUST };
+	enum authority lead = authority_lead(world_authorities(w));
+	return lead != AUTHORITY_COUNT && n->levels[TRUST[lead]] == TRUST_NEW;
+}
+
+bool walk_node_done(const struct world *w, size_t step, const struct node_state *n)
 {
 	const struct step *s = &STEPS[step];
-	if (!in_scope(s, n->control_plane))
+	if (!in_scope(s, n->control_plane) || !walk_applies(w, s))
 		return true;
-	bool dropped = n->levels[FACET_TRUST] == TRUST_NEW; /* then the proof has served */
-	if (!n->reported || (s->proof && !dropped && (n->outdated || n->report_step < (int)step)))
+	if (!n->reported || (s->proof && !has_dropped(w, n) && (n->outdated || n->report_step < (int)step)))
 		return false;
 	for (size_t k = 0; k < s->n_facets; k++)
 		if (!facet_reached(n->levels[s->facets[k].facet], s->facets[k].level))
@@ -656,7 +799,7 @@ static bool nodes_done(const struct world *w, size_t step, struct waits *ret)
 		if (!in_scope(&STEPS[step], n->control_plane))
 			continue;
 		ret->total++;
-		if (walk_node_done(step, n))
+		if (walk_node_done(w, step, n))
 			ret->done++;
 		else
 			waits_name(ret, n->name);
@@ -669,6 +812,8 @@ static bool nodes_done(const struct world *w, size_t step, struct waits *ret)
 static bool step_holds(const struct world *w, size_t step, struct waits *ret)
 {
 	const struct step *s = &STEPS[step];
+	if (!walk_applies(w, s))
+		return true;
 	if (s->scope != SCOPE_CLUSTER && !nodes_done(w, step, ret))
 		return false;
 	if (!s->holds)
@@ -707,17 +852,28 @@ static size_t pace_budget(const struct world *w, const struct step *s, bool cont
 	return most - running;
 }
 
+/* True when a node other than n has something left to do for the step. */
+static bool others_left(const struct world *w, size_t step, const struct node_state *n)
+{
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (&w->nodes[i] != n && !walk_node_done(w, step, &w->nodes[i]))
+			return true;
+	return false;
+}
+
 /* How far one job may go: over steps that only this node has left, with nothing between them that the cluster must show. The node
  * program keeps the walk's order within a job. */
 static size_t last_step_of_job(const struct world *w, size_t step, const struct node_state *n)
 {
 	size_t last = step;
-	for (size_t next = step; next < ARRAY_LEN(STEPS) && STEPS[next].scope != SCOPE_CLUSTER && STEPS[next].n_facets; next++) {
-		for (size_t i = 0; i < w->n_nodes; i++)
-			if (&w->nodes[i] != n && !walk_node_done(next, &w->nodes[i]))
-				return last;
+	for (size_t next = step; next < ARRAY_LEN(STEPS); next++) {
+		const struct step *s = &STEPS[next];
+		if (!walk_applies(w, s))
+			continue;
+		if (s->scope == SCOPE_CLUSTER || !s->n_facets || others_left(w, next, n))
+			return last;
 		last = next;
-		if (STEPS[next].holds)
+		if (s->holds)
 			return last;
 	}
 	return last;
@@ -729,16 +885,14 @@ static void plan_nodes(const struct world *w, size_t step, struct plan *ret)
 	bool control_plane_left = false;
 	for (size_t i = 0; i < w->n_nodes; i++)
 		control_plane_left = control_plane_left ||
-				     (w->nodes[i].control_plane && !walk_node_done(step, &w->nodes[i]));
+				     (w->nodes[i].control_plane && !walk_node_done(w, step, &w->nodes[i]));
 	size_t budget = pace_budget(w, s, control_plane_left);
 	bool planes_first = s->pace == PACE_WORKERS && control_plane_left;
 	for (size_t i = 0; i < w->n_nodes && budget; i++) {
 		const struct node_state *n = &w->nodes[i];
-		if (walk_node_done(step, n) || (planes_first && !n->control_plane))
+		if (walk_node_done(w, step, n) || (planes_first && !n->control_plane))
 			continue;
-		size_t before = ret->n;
-		plan_job(w, n, (int)last_step_of_job(w, step, n), ret);
-		budget -= ret->n - before;
+		budget -= plan_job(w, n, (int)last_step_of_job(w, step, n), ret) != NULL;
 	}
 	plan_look_again(ret, LOOK_MS);
 }

@@ -35,6 +35,7 @@ enum pace {
 
 struct step {
 	enum phase phase;
+	authority_set of;    /* whose step it is; passed over unless one of them is rotated. 0: everybody's */
 	const char *name;    /* "trust-both" */
 	const char *title;   /* for people: "every server accepts old and new" */
 	enum scope scope;
@@ -68,9 +69,11 @@ void position_release(struct position *p);
 void walk_plan(const struct world *w, const struct position *p, struct plan *ret);
 
 /* The levels a node must have before `step` may begin on it, and those of the step itself: what a job is asked for. */
-void walk_levels(size_t step, bool control_plane, int ret_levels[static FACET_COUNT]);
+void walk_levels(const struct world *w, size_t step, bool control_plane, int ret_levels[static FACET_COUNT]);
 /* True when the node has nothing left to do for the step. */
-bool walk_node_done(size_t step, const struct node_state *n);
+bool walk_node_done(const struct world *w, size_t step, const struct node_state *n);
+/* False when it is a step of authorities that are not rotated. */
+bool walk_applies(const struct world *w, const struct step *s);
 
 /* False while a node Pod runs there or its back-off lasts; when to look again goes into ret. */
 bool walk_job_may_start(const struct world *w, const struct node_state *n, struct plan *ret);

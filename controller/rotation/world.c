@@ -14,6 +14,11 @@ const char *component_name(enum component c)
 	return NAMES[c];
 }
 
+authority_set world_authorities(const struct world *w)
+{
+	return w->run.exists ? w->run.authorities : w->pending;
+}
+
 struct node_state *world_add_node(struct world *w)
 {
 	w->nodes = mem_realloc(w->nodes, w->n_nodes + 1, sizeof *w->nodes);
@@ -102,6 +107,17 @@ void request_release(struct request *r)
 	*r = (struct request){ 0 };
 }
 
+void run_authority_release(struct run_authority *a)
+{
+	str_freep(&a->secret);
+	str_freep(&a->run);
+	str_freep(&a->old_pem);
+	str_freep(&a->new_pem);
+	str_freep(&a->bridge_pem);
+	str_freep(&a->back_pem);
+	*a = (struct run_authority){ 0 };
+}
+
 void run_release(struct run *r)
 {
 	str_freep(&r->id);
@@ -111,9 +127,8 @@ void run_release(struct run *r)
 	str_freep(&r->secret);
 	str_freep(&r->version);
 	str_freep(&r->spec);
-	str_freep(&r->old_pem);
-	str_freep(&r->new_pem);
-	str_freep(&r->bridge_pem);
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
+		run_authority_release(&r->of[a]);
 	strs_release(&r->accepted);
 	*r = (struct run){ 0 };
 }
@@ -166,6 +181,7 @@ void world_release(struct world *w)
 	str_freep(&w->controller_manager.holder);
 	str_freep(&w->scheduler.holder);
 	strs_release(&w->csrs_unsigned);
+	strs_release(&w->api_services_away);
 	str_freep(&w->authority);
 	world_drop_issued(w);
 	world_drop_copies(w);

@@ -23,6 +23,7 @@ struct request {
 	char *name, *uid;
 	int64_t generation;
 	char *trigger;
+	authority_set authorities;             /* spec.authorities */
 	char *key_algorithm;
 	int64_t validity_ms, leaf_validity_ms; /* leaf 0: as before */
 	bool approval_manual;
@@ -37,21 +38,28 @@ struct request {
 	bool deleting;
 };
 
-/* The run under way: the authority's Secret with role=next.
- *
- * A rollback is the same walk with O and N exchanged: with `back`, old_pem is the authority that the run made, new_pem the one that
- * the cluster had before, bridge_pem is Y. Nobody else needs to know. */
+/* One authority that a run rotates, as its Secret has it. A rollback is the same walk with O and N exchanged: while a run goes back, old_pem
+ * is the authority that the run made, new_pem the one that the cluster had before, bridge_pem is Y. Nobody else needs to know. */
+struct run_authority {
+	char *secret;                /* its name; NULL: not stored yet */
+	char *run;                   /* the run's id */
+	char *old_pem, *new_pem, *bridge_pem; /* public certificates; bridge NULL until made */
+	char *back_pem;              /* the bridge for the way back */
+	bool has_key;                /* N's key is in the Secret */
+};
+
+/* The run under way: the Secrets with role=next; what is latched stands on its lead's. */
 struct run {
 	bool exists;
 	bool back;
+	authority_set authorities;   /* that it rotates */
+	struct run_authority of[AUTHORITY_COUNT];
 	char *id, *trigger, *owner;  /* owner: the CertificateRotation's name */
 	char *leg;                   /* id, or another text when it goes back: what marks reports and restarts of this direction */
-	char *secret;                /* its name */
-	char *version;               /* the Secret's resourceVersion: the precondition of what is latched */
+	char *secret;                /* the lead's */
+	char *version;               /* that Secret's resourceVersion: the precondition of what is latched */
 	char *spec;                  /* the copy that the run obeys, JSON; NULL: lost */
-	char *old_pem, *new_pem, *bridge_pem; /* public certificates; bridge NULL until made */
-	bool has_key;                /* N's key is in the Secret */
-	bool has_old_probe, has_new_probe;
+	bool has_old_probe, has_new_probe; /* of the cluster's authority */
 	bool approved;               /* latched: a person's yes */
 	bool rollback;               /* latched: it goes back as soon as the bridges are there */
 	bool dropping;               /* latched before the drop begins: no way back */
@@ -87,8 +95,10 @@ struct node_state {
 	bool pods_unseen;            /* a pod with a cluster CA started after the report, or the list was cut */
 	bool own_pod_stale;          /* a pod of ours there has not got N in its volume yet */
 	struct strs mixed;           /* pods whose volume still holds more than N, accepted ones aside: "ns/name" */
-	char *bridge_pem, *probe_pem; /* X and the probe certificate by O, when the report brought them */
-	char *ca_pem;                /* the CA in force, from an inventory before there is a run */
+	enum authority asked;        /* whose certificates the report brought */
+	char *bridge_pem, *probe_pem; /* X and the probe certificate by O, when it did */
+	char *ca_pem;                /* the CA in force, when it did: from an inventory before its O is stored */
+	bool ca_of_trigger;          /* by its subject that CA was made for the very trigger that asks for another */
 	struct node_blocker *blockers;
 	size_t n_blockers;
 	/* Seen by our own handshakes with probe certificates that have no rights. */
@@ -149,6 +159,7 @@ struct world {
 	int64_t now_ms;
 	const struct request *request;   /* borrowed; NULL: the run's CR is gone */
 	struct run run;
+	authority_set pending;           /* what a run for the request would rotate: what its trigger has not rotated yet */
 
 	bool nodes_known;
 	struct node_state *nodes;
@@ -158,6 +169,10 @@ struct world {
 	enum { CLUSTER_INFO_UNKNOWN, CLUSTER_INFO_ABSENT, CLUSTER_INFO_OLD, CLUSTER_INFO_BOTH, CLUSTER_INFO_NEW,
 	       CLUSTER_INFO_UNSIGNED_BOTH, CLUSTER_INFO_UNSIGNED_NEW } cluster_info;
 	enum seen extension_auth_has_old; /* extension-apiserver-authentication's client-ca-file */
+	enum seen proxy_auth_has_old, proxy_auth_has_new; /* its requestheader-client-ca-file */
+	bool api_services_known;
+	size_t api_services;              /* that a server in the cluster stands behind */
+	struct strs api_services_away;    /* those of them that are not Available: "v1beta1.metrics.k8s.io" */
 	enum seen kubeadm_config;         /* kube-system/kubeadm-config is there; looked for before there is a run */
 	enum seen kubeadm_certs;          /* the Secret with encrypted old keys is there */
 	enum seen admin_kubeconfig;       /* the Secret with N's administrator kubeconfig is there */
@@ -184,6 +199,8 @@ struct world {
 	size_t n_copies, copies_total;
 };
 
+/* What is rotated: by the run, or by the one that is asked for. */
+authority_set world_authorities(const struct world *w);
 struct node_state *world_add_node(struct world *w);
 struct straggler *world_add_straggler(struct world *w);
 /* Counts one; NULL when so many are listed already. */
@@ -194,6 +211,7 @@ void world_drop_copies(struct world *w);
 void node_add_blocker(struct node_state *n, const char *code, const char *object, const char *message);
 void tally_lag(struct strs *names, const char *name); /* keeps the first WORLD_NAMES_MAX */
 void request_release(struct request *r);
+void run_authority_release(struct run_authority *a);
 void run_release(struct run *r);
 void world_release(struct world *w);
 struct node_state *world_node(struct world *w, const char *name); /* NULL when unknown */

@@ -12,17 +12,17 @@ static void check_readers(const struct cert *old_ca, const struct cert *new_ca, 
 {
 	struct buf old_pem cleanup(buf_release) = BUF_INIT, new_pem cleanup(buf_release) = BUF_INIT;
 	struct look l = { .old_ca = old_ca, .new_ca = new_ca };
-	struct node n = { .old_ca = cert_copy(old_ca), .new_ca = cert_copy(new_ca) };
+	struct succession s = { .old = cert_copy(old_ca), .new = cert_copy(new_ca) };
 	struct found lenient = { .look = &l };
 	struct bundle_content strict = { 0 };
 	int holds = 0;
 	struct err e = { 0 };
 	cert_to_pem(old_ca, &old_pem);
 	cert_to_pem(new_ca, &new_pem);
-	const struct run run = { .old_pem = old_pem.data, .new_pem = new_pem.data };
+	const struct run_authority run = { .old_pem = old_pem.data, .new_pem = new_pem.data };
 	certs_scan(text, look_at_cert, &lenient);
 	bool taken = bundle_look(&run, text, len, &strict, &e).ok;
-	MUST(node_bundle(&n, text, len, &holds, &e).ok == taken);
+	MUST(node_bundle(&s, text, len, &holds, &e).ok == taken);
 	if (taken) {
 		MUST(strict.has_old == ((holds & HOLDS_OLD) != 0));
 		MUST(strict.has_new == ((holds & HOLDS_NEW) != 0));
@@ -34,8 +34,8 @@ static void check_readers(const struct cert *old_ca, const struct cert *new_ca, 
 		MUST(!strict.has_old && !strict.has_new && !strict.has_other && !holds);
 		fuzz_check_err(&e);
 	}
-	cert_freep(&n.old_ca);
-	cert_freep(&n.new_ca);
+	cert_freep(&s.old);
+	cert_freep(&s.new);
 }
 
 /* Input: O, "====", N, "====", the bundle. */

@@ -70,14 +70,15 @@ static void check_port(int port)
 
 static void check_learnt(const struct layout *l)
 {
-	check_path(l->ca_crt);
-	check_path(l->ca_key);
+	check_path(l->of[AUTHORITY_KUBERNETES].ca_crt);
+	check_path(l->of[AUTHORITY_KUBERNETES].ca_key);
 	check_path(l->kubelet_conf);
 	check_port(l->kubelet_port);
 	if (!l->control_plane)
 		return;
 	const char *const paths[] = { l->apiserver_crt, l->apiserver_key, l->kubelet_client_crt, l->kubelet_client_key,
-				      l->manager_conf, l->scheduler_conf, l->own_root };
+				      l->manager_conf, l->scheduler_conf, l->own_root, l->of[AUTHORITY_FRONT_PROXY].ca_crt, l->proxy_client_crt,
+				      l->of[AUTHORITY_ETCD].ca_crt, l->etcd_leaves[ETCD_SERVER], l->etcd_leaves[ETCD_API_CLIENT] };
 	for (size_t i = 0; i < ARRAY_LEN(paths); i++)
 		check_path(paths[i]);
 	check_port(l->api_port);
@@ -86,17 +87,19 @@ static void check_learnt(const struct layout *l)
 	MUST(l->flag_root_ca && l->flag_signing_cert && l->flag_signing_key && l->api_host);
 }
 
+/* All authorities: their flags are read too. */
 static void check_learn(void)
 {
+	const struct desired desired = { .run = (char *)"run", .of = { { .wanted = true }, { .wanted = true }, { .wanted = true } } };
 	struct layout l cleanup(layout_release) = { 0 };
 	struct report r cleanup(report_release) = { 0 };
 	struct err e = { 0 };
-	if (!layout_learn(folder, "run", &l, &r, &e).ok) {
-		MUST(!l.root && !l.ca_crt && !l.others.n);
+	if (!layout_learn(folder, &desired, &l, &r, &e).ok) {
+		MUST(!l.root && !l.of[AUTHORITY_KUBERNETES].ca_crt && !l.others.n);
 		fuzz_check_err(&e);
 		return;
 	}
-	MUST(l.ca_crt);
+	MUST(l.of[AUTHORITY_KUBERNETES].ca_crt);
 	if (!r.n_blockers)
 		check_learnt(&l);
 	for (size_t i = 0; i < r.n_blockers; i++)

@@ -164,7 +164,7 @@ int64_t __wrap_clock_monotonic_ms(void);
 static char *as_on_the_node(const char *path)
 {
 	char target[CALL_PATH_SIZE];
-	if (calls && str_eq(path, CONTRACT_KEY_PATH))
+	if (calls && str_eq(path, CONTRACT_KEY_DIR "/Kubernetes.key"))
 		return str_dup(calls->authority_key);
 	ssize_t n = is_ours(path) ? readlink(path, target, sizeof target - 1) : -1;
 	if (n <= 0 || target[0] != '/')

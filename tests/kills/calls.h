@@ -39,7 +39,7 @@ struct call {
 
 struct calls {
 	char root[CALL_PATH_SIZE];
-	char authority_key[CALL_PATH_SIZE]; /* what is found at CONTRACT_KEY_PATH; "": nothing */
+	char authority_key[CALL_PATH_SIZE]; /* what is found in CONTRACT_KEY_DIR for Kubernetes; "": nothing */
 	long kill_after;                    /* NEVER, 0: before the first one */
 	size_t n;
 	struct call list[CALLS_MAX];

@@ -33,9 +33,9 @@ static void must(bool good, const char *what)
 
 /* --- Authorities ------------------------------------------------------------------------------------------------------------------ */
 
-static struct authority authority_new(const struct tree *t, const char *unique)
+static struct stage_ca authority_new(const struct tree *t, const char *unique)
 {
-	struct authority a = { 0 };
+	struct stage_ca a = { 0 };
 	struct buf pem cleanup(buf_release) = BUF_SECRET;
 	char *path cleanup(str_freep) = str_printf("/%s.key", unique);
 	const struct ca_request q = { .common_name = "kubernetes", .unique = unique, .now_ms = clock_now_ms(), .validity_ms = 10 * YEAR_MS };
@@ -47,7 +47,7 @@ static struct authority authority_new(const struct tree *t, const char *unique)
 	return a;
 }
 
-static void authority_release(struct authority *a)
+static void authority_release(struct stage_ca *a)
 {
 	cert_freep(&a->ca);
 	cert_freep(&a->cross);
@@ -55,7 +55,7 @@ static void authority_release(struct authority *a)
 	str_freep(&a->key_path);
 }
 
-static struct cert *issue(const struct authority *a, const char *name, const char *organization, bool server, const struct key *k)
+static struct cert *issue(const struct stage_ca *a, const char *name, const char *organization, bool server, const struct key *k)
 {
 	static const char *const dns[] = { "kubernetes", "node-1" };
 	struct cert *leaf = NULL;
@@ -180,10 +180,10 @@ static char *pem_of(const struct cert *c)
 
 const char *stage_desired(const struct stage *s, const int *levels, bool back, char ret_path[static CALL_PATH_SIZE])
 {
-	const struct authority *from = back ? &s->new : &s->old, *to = back ? &s->old : &s->new;
-	struct desired d cleanup(desired_release) = { .pods = true, .run = str_dup(RUN), .authority = str_dup("Kubernetes"),
-						      .node = str_dup(NODE), .old_pem = pem_of(from->ca), .new_pem = pem_of(to->ca),
-						      .bridge_pem = pem_of(to->cross) };
+	const struct stage_ca *from = back ? &s->new : &s->old, *to = back ? &s->old : &s->new;
+	struct desired d cleanup(desired_release) = { .pods = true, .run = str_dup(RUN), .node = str_dup(NODE),
+						      .of = { [AUTHORITY_KUBERNETES] = { true, pem_of(from->ca), pem_of(to->ca),
+											 pem_of(to->cross) } } };
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		d.levels[f] = levels[f];
 	struct json *j cleanup(json_freep) = desired_to_json(&d);

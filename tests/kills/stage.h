@@ -17,7 +17,7 @@
 #define ASIDE "/etc/kubernetes/.certrotation-kube-controller-manager.yaml"
 #define CURRENT "/var/lib/kubelet/pki/kubelet-client-current.pem"
 
-struct authority {
+struct stage_ca {
 	struct cert *ca, *cross; /* itself; certified by the other */
 	struct key *key;
 	char *key_path;          /* outside of the root */
@@ -27,7 +27,7 @@ struct stage {
 	struct tree tree;        /* the node's root is below it: "/root" */
 	char *root;
 	bool control_plane;
-	struct authority old, new;
+	struct stage_ca old, new;
 };
 struct stage stage_new(bool control_plane);
 void stage_release(struct stage *s); /* cleanup(stage_release) */

@@ -41,16 +41,18 @@ static void describe_job(const struct job *j, char ret[static 64])
 	(void)snprintf(ret, 64, "%s%s", walk_step(j->step)->name, j->back ? " on the way back" : "");
 }
 
-/* The visit and all node steps, or those before the drop. */
+static const struct world ROTATED = { .pending = AUTHORITY_BIT(AUTHORITY_KUBERNETES) };
+
+/* The visit and all node steps of that authority, or those before the drop. */
 static size_t jobs_of(bool control_plane, bool back, bool drop, struct job ret[static JOBS_MAX])
 {
 	size_t n = 0;
 	for (size_t i = 0; i < walk_length(); i++) {
 		const struct step *s = walk_step(i);
-		if ((!s->n_facets && i) || (!control_plane && s->scope == SCOPE_CONTROL_PLANES) || (!drop && s->phase >= PHASE_DROPPING_OLD))
+		if ((!s->n_facets && i) || !walk_applies(&ROTATED, s) || (!control_plane && s->scope == SCOPE_CONTROL_PLANES) || (!drop && s->phase >= PHASE_DROPPING_OLD))
 			continue;
 		ret[n] = (struct job){ .step = i, .back = back };
-		walk_levels(i, control_plane, ret[n].levels);
+		walk_levels(&ROTATED, i, control_plane, ret[n].levels);
 		n++;
 	}
 	return n;

@@ -13,8 +13,9 @@
 static void desired_survives_the_trip(void **state)
 {
 	(void)state;
-	struct desired d = { .run = (char[]){ "r-1" }, .authority = (char[]){ "Kubernetes" }, .node = (char[]){ "n" },
-			     .old_pem = (char[]){ "O\n" }, .new_pem = (char[]){ "N\n" }, .bridge_pem = (char[]){ "X\n" },
+	struct desired d = { .run = (char[]){ "r-1" }, .node = (char[]){ "n" }, .asked = AUTHORITY_KUBERNETES, .certify = true,
+			     .of = { { true, (char[]){ "O\n" }, (char[]){ "N\n" }, (char[]){ "X\n" } },
+				     { true, (char[]){ "P\n" }, (char[]){ "Q\n" }, NULL }, { true, (char[]){ "E\n" }, (char[]){ "F\n" }, NULL } },
 			     .probe_csr_pem = (char[]){ "C" }, .leaf_validity_ms = 5, .deadline_ms = 7000, .pods = true };
 	for (int f = 0; f < FACET_COUNT; f++)
 		d.levels[f] = f == FACET_CLEAN ? FACET_UNTOUCHED : facet_top((enum facet)f);
@@ -24,11 +25,15 @@ static void desired_survives_the_trip(void **state)
 	struct err e;
 	assert_true(desired_from_json(text, strlen(text), &back, &e).ok);
 	assert_string_equal(back.run, "r-1");
-	assert_string_equal(back.authority, "Kubernetes");
 	assert_string_equal(back.node, "n");
-	assert_string_equal(back.old_pem, "O\n");
-	assert_string_equal(back.new_pem, "N\n");
-	assert_string_equal(back.bridge_pem, "X\n");
+	for (int a = 0; a < AUTHORITY_COUNT; a++) {
+		assert_true(back.of[a].wanted);
+		assert_string_equal(back.of[a].old_pem, d.of[a].old_pem);
+		assert_string_equal(back.of[a].new_pem, d.of[a].new_pem);
+	}
+	assert_string_equal(back.of[AUTHORITY_KUBERNETES].bridge_pem, "X\n");
+	assert_null(back.of[AUTHORITY_ETCD].bridge_pem);
+	assert_true(back.certify);
 	assert_string_equal(back.probe_csr_pem, "C");
 	assert_int_equal(back.leaf_validity_ms, 5);
 	assert_int_equal(back.deadline_ms, 7000);
@@ -42,7 +47,7 @@ static void an_empty_desired_touches_nothing(void **state)
 	(void)state;
 	cleanup(desired_release) struct desired d = { 0 };
 	struct err e;
-	const char *text = "{\"version\":1,\"node\":\"n\"}";
+	const char *text = "{\"version\":2,\"node\":\"n\"}";
 	assert_true(desired_from_json(text, strlen(text), &d, &e).ok);
 	for (int f = 0; f < FACET_COUNT; f++)
 		assert_int_equal(d.levels[f], FACET_UNTOUCHED);
@@ -59,19 +64,25 @@ static void bad_desired_is_named(void **state)
 		{ "", "desired state" },
 		{ "[]", "not a JSON object" },
 		{ "{}", "version" },
-		{ "{\"version\":2}", "version" },
-		{ "{\"version\":1,\"levels\":{\"trust\":1}}", "needs `run`" },
-		{ "{\"version\":1,\"run\":\"../x\"}", "DNS label" },
-		{ "{\"version\":1,\"run\":\"-x\"}", "DNS label" },
-		{ "{\"version\":1,\"run\":\"\"}", "DNS label" },
-		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"thrust\":1}}", "thrust" },
-		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"trust\":3}}", "0 to 2" },
-		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"trust\":-1}}", "0 to 2" },
-		{ "{\"version\":1,\"run\":\"r\",\"old\":\"O\",\"new\":\"N\",\"levels\":{\"trust\":\"1\"}}", "0 to 2" },
-		{ "{\"version\":1,\"authority\":\"Etcd\"}", "Etcd" },
-		{ "{\"version\":1,\"deadlineMs\":-1}", "deadlineMs" },
-		{ "{\"version\":1,\"leafValidityMs\":-1}", "leafValidityMs" },
-		{ "{\"version\":1,\"probeCSR\":\"x\"}", "probeCSR" },
+		{ "{\"version\":1}", "version" },
+		{ "{\"version\":2,\"levels\":{\"trust\":1}}", "needs `run`" },
+		{ "{\"version\":2,\"run\":\"../x\"}", "DNS label" },
+		{ "{\"version\":2,\"run\":\"-x\"}", "DNS label" },
+		{ "{\"version\":2,\"run\":\"\"}", "DNS label" },
+		{ "{\"version\":2,\"run\":\"r\",\"authorities\":{\"Kubernetes\":{\"old\":\"O\",\"new\":\"N\"}},\"levels\":{\"thrust\":1}}", "thrust" },
+		{ "{\"version\":2,\"run\":\"r\",\"authorities\":{\"Kubernetes\":{\"old\":\"O\",\"new\":\"N\"}},\"levels\":{\"trust\":3}}", "0 to 2" },
+		{ "{\"version\":2,\"run\":\"r\",\"authorities\":{\"Kubernetes\":{\"old\":\"O\",\"new\":\"N\"}},\"levels\":{\"trust\":-1}}", "0 to 2" },
+		{ "{\"version\":2,\"run\":\"r\",\"authorities\":{\"Kubernetes\":{\"old\":\"O\",\"new\":\"N\"}},\"levels\":{\"trust\":\"1\"}}", "0 to 2" },
+		{ "{\"version\":2,\"authority\":\"Etcd\"}", "Etcd" },
+		{ "{\"version\":2,\"authority\":\"etcd\"}", "\"etcd\" is not known" },
+		{ "{\"version\":2,\"authorities\":{\"Vault\":{}}}", "\"Vault\" is not known" },
+		{ "{\"version\":2,\"authorities\":{\"Kubernetes\":1}}", "must be an object" },
+		{ "{\"version\":2,\"run\":\"r\",\"authorities\":{\"Kubernetes\":{\"old\":\"O\",\"new\":\"N\"}},\"levels\":{\"etcdTrust\":2}}", "etcdTrust" },
+		{ "{\"version\":2,\"run\":\"r\",\"authorities\":{\"Kubernetes\":{\"old\":\"O\",\"new\":\"N\"},\"Etcd\":{}},\"levels\":{\"clean\":1}}", "clean" },
+		{ "{\"version\":2,\"run\":\"r\",\"authority\":\"Etcd\",\"authorities\":{\"Etcd\":{\"old\":\"O\",\"new\":\"N\"}},\"certify\":true,\"probeCSR\":\"x\"}", "Kubernetes only" },
+		{ "{\"version\":2,\"deadlineMs\":-1}", "deadlineMs" },
+		{ "{\"version\":2,\"leafValidityMs\":-1}", "leafValidityMs" },
+		{ "{\"version\":2,\"probeCSR\":\"x\"}", "probeCSR" },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct desired d = { 0 };
@@ -216,8 +227,8 @@ static void a_cut_message_is_still_utf8(void **state)
 static void what_is_no_report_is_refused(void **state)
 {
 	(void)state;
-	static const char *const texts[] = { "", "null", "{}", "{\"version\":1}", "{\"version\":2,\"levels\":{}}",
-					     "{\"version\":1,\"levels\":[]}", "Error: no such image" };
+	static const char *const texts[] = { "", "null", "{}", "{\"version\":2}", "{\"version\":1,\"levels\":{}}",
+					     "{\"version\":2,\"levels\":[]}", "Error: no such image" };
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
 		struct report r = { 0 };
 		struct err e = { 0 };
@@ -231,7 +242,7 @@ static void a_missing_level_is_unknown(void **state)
 	(void)state;
 	cleanup(report_release) struct report r = { 0 };
 	struct err e;
-	const char *text = "{\"version\":1,\"levels\":{\"trust\":1}}";
+	const char *text = "{\"version\":2,\"authority\":\"Kubernetes\",\"levels\":{\"trust\":1}}";
 	assert_true(report_from_json(text, strlen(text), &r, &e).ok);
 	assert_int_equal(r.levels[FACET_TRUST], TRUST_BOTH);
 	assert_int_equal(r.levels[FACET_SIGNER], FACET_UNKNOWN);
@@ -265,7 +276,7 @@ static void levels_that_are_none_are_unknown(void **state)
 	(void)state;
 	static const char *const LEVELS[] = { "3", "-2", "4294967297", "1e300", "\"1\"" };
 	for (size_t i = 0; i < ARRAY_LEN(LEVELS); i++) {
-		cleanup(str_freep) char *text = str_printf("{\"version\":1,\"levels\":{\"trust\":%s,\"signer\":9}}", LEVELS[i]);
+		cleanup(str_freep) char *text = str_printf("{\"version\":2,\"authority\":\"Kubernetes\",\"levels\":{\"trust\":%s,\"signer\":9}}", LEVELS[i]);
 		cleanup(report_release) struct report r = { 0 };
 		struct err e;
 		assert_true(report_from_json(text, strlen(text), &r, &e).ok);

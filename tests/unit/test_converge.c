@@ -28,7 +28,8 @@
 #define MANAGER "/etc/kubernetes/manifests/kube-controller-manager.yaml"
 #define ASIDE "/etc/kubernetes/.certrotation-kube-controller-manager.yaml"
 #define KUBELET_PKI "/var/lib/kubelet/pki"
-#define NEW_KEY "/run/certrotation/authority/tls.key"
+#define KEYS "/run/certrotation/authority"
+#define NEW_KEY KEYS "/Kubernetes.key"
 #define RUN_DIR "/var/lib/certrotation/run-1"
 #define DAY_MS ((int64_t)24 * 3600 * 1000)
 
@@ -282,24 +283,24 @@ result remote_dial(struct remote_dialer *d, const char *node, bool *ret_good, st
 
 /* --- A node as kubeadm has made it ---------------------------------------------------------------------------------------------------- */
 
-struct authority {
+struct test_ca {
 	struct key *key;
 	struct cert *cert;
 };
-static struct authority old_ca, new_ca, third_ca;
+static struct test_ca old_ca, new_ca, third_ca;
 static struct cert *bridge;
 
-static struct authority authority_new(const char *unique)
+static struct test_ca authority_new(const char *unique)
 {
 	struct err e = { 0 };
-	struct authority a = { 0 };
+	struct test_ca a = { 0 };
 	struct ca_request r = { .common_name = "kubernetes", .unique = unique, .now_ms = clock_now_ms(), .validity_ms = 30 * DAY_MS };
 	assert_ok(key_generate("ECDSA-P256", &a.key, &e), e);
 	assert_ok(ca_make(&r, a.key, &a.cert, &e), e);
 	return a;
 }
 
-static void authority_release(struct authority *a)
+static void authority_release(struct test_ca *a)
 {
 	key_freep(&a->key);
 	cert_freep(&a->cert);
@@ -353,7 +354,7 @@ static void pair_release(struct pair *p)
 	secret_freep(&p->key);
 }
 
-static struct pair issue(const struct authority *by, const char *name, const char *group, bool server)
+static struct pair issue(const struct test_ca *by, const char *name, const char *group, bool server)
 {
 	static const char *const names[] = { "kubernetes", "kubernetes.default" };
 	struct err e = { 0 };
@@ -467,9 +468,10 @@ static result begin(const struct tree *t, struct run *r, struct err *e)
 		r->desired.levels[f] = FACET_UNTOUCHED;
 	r->desired.run = str_dup("run-1");
 	r->desired.node = str_dup("n");
-	r->new_key = tree_path(t, NEW_KEY);
-	r->node = (struct node){ .desired = &r->desired, .report = &r->report, .old_ca = cert_copy(old_ca.cert), .new_ca = cert_copy(new_ca.cert),
-				 .bridge = cert_copy(bridge), .new_key_path = r->new_key, .until_ms = clock_monotonic_ms() + 20000 };
+	r->desired.of[AUTHORITY_KUBERNETES].wanted = true;
+	r->new_key = tree_path(t, KEYS);
+	r->node = (struct node){ .desired = &r->desired, .report = &r->report, .new_key_dir = r->new_key, .of = { [AUTHORITY_KUBERNETES] = {
+					 cert_copy(old_ca.cert), cert_copy(new_ca.cert), cert_copy(bridge) } }, .until_ms = clock_monotonic_ms() + 20000 };
 	r->node.layout.root = str_dup(t->root);
 	TRY(layout_heal(t->root, e));
 	TRY(node_observe(&r->node, e));
@@ -842,7 +844,12 @@ typedef result (*action)(struct node *n, struct err *e);
 
 static result trust_new(struct node *n, struct err *e)
 {
-	return node_trust(n, TRUST_NEW, e);
+	return node_trust(n, AUTHORITY_KUBERNETES, TRUST_NEW, e);
+}
+
+static result ca_key(struct node *n, struct err *e)
+{
+	return node_ca_key(n, AUTHORITY_KUBERNETES, e);
 }
 
 /* Each before its time: an error, and not a byte is changed. */
@@ -850,7 +857,7 @@ static void test_not_before_its_time(void **state)
 {
 	(void)state;
 	static const struct { action act; enum err_kind kind; } cases[] = {
-		{ trust_new, ERR_CONFLICT }, { node_ca_key, ERR_CONFLICT }, { node_kubeadm_flags, ERR_CONFLICT }, { node_clean, ERR_CONFLICT },
+		{ trust_new, ERR_CONFLICT }, { ca_key, ERR_CONFLICT }, { node_kubeadm_flags, ERR_CONFLICT }, { node_clean, ERR_CONFLICT },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		struct tree t cleanup(tree_release) = control_plane_tree();
@@ -869,7 +876,7 @@ static void test_not_before_its_time(void **state)
 static void test_without_the_new_key(void **state)
 {
 	(void)state;
-	static const action acts[] = { node_server_leaf, node_signer_new, node_admin, node_ca_key };
+	static const action acts[] = { node_server_leaf, node_signer_new, node_admin, ca_key };
 	char *wrong cleanup(secret_freep) = key_pem_of(third_ca.key);
 	for (size_t i = 0; i < 2 * ARRAY_LEN(acts); i++) {
 		struct tree t cleanup(tree_release) = control_plane_tree();
@@ -879,7 +886,7 @@ static void test_without_the_new_key(void **state)
 			tree_put_mode(&t, NEW_KEY, wrong, 0600);
 		struct run r cleanup(run_release) = run_at(&t);
 		if (!(i % 2))
-			settle(&r)->node.new_key_path = "/nowhere";
+			settle(&r)->node.new_key_dir = "/nowhere";
 		char *before cleanup(str_freep) = tree_snapshot(&t);
 		assert_false(acts[i / 2](&settle(&r)->node, &e).ok);
 		assert_int_equal(e.kind, ERR_NOT_FOUND);
@@ -921,14 +928,14 @@ static void test_not_taken_up(void **state)
 
 static result trust_both(struct node *n, struct err *e)
 {
-	return node_trust(n, TRUST_BOTH, e);
+	return node_trust(n, AUTHORITY_KUBERNETES, TRUST_BOTH, e);
 }
 
 /* Also when nobody looks first whether it must be done: the same files, with the same times, by which restarts are judged. */
 static void test_an_action_done_twice(void **state)
 {
 	(void)state;
-	static const action acts[] = { node_own_signer, trust_both, node_server_leaf, node_ca_key, node_signer_new, node_admin };
+	static const action acts[] = { node_own_signer, trust_both, node_server_leaf, ca_key, node_signer_new, node_admin };
 	struct tree t cleanup(tree_release) = control_plane_tree();
 	struct err e = { 0 };
 	boot(&t);
@@ -971,7 +978,7 @@ static void test_without_a_bridge_leaves_are_bare(void **state)
 	struct err e = { 0 };
 	boot(&t);
 	struct run r cleanup(run_release) = run_at(&t);
-	cert_freep(&settle(&r)->node.bridge);
+	cert_freep(&settle(&r)->node.of[AUTHORITY_KUBERNETES].bridge);
 	assert_ok(node_server_leaf(&r.node, &e), e);
 	struct certs list cleanup(certs_release) = certs_at(&t, PKI "apiserver.crt");
 	assert_int_equal(list.n, 1);

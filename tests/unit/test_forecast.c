@@ -98,7 +98,7 @@ static bool pass(const struct world *w, struct plan *plan)
 		const struct action *a = &plan->actions[i];
 		assert_int_equal(a->kind, ACT_NODE);
 		assert_true(a->inspect);
-		assert_false(a->needs_key || a->wants_bridge);
+		assert_false(a->needs_key || a->certify);
 		for (size_t f = 0; f < FACET_COUNT; f++)
 			assert_int_equal(a->levels[f], FACET_UNTOUCHED_LEVEL);
 	}

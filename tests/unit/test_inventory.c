@@ -205,7 +205,8 @@ static void seen_site_release(struct seen_site *s)
 static void look(const struct site *s, struct seen_site *ret)
 {
 	struct err e = { 0 };
-	*ret = (struct seen_site){ .desired = { .run = str_dup("inventory"), .node = str_dup(NODE) } };
+	*ret = (struct seen_site){ .desired = { .run = str_dup("inventory"), .node = str_dup(NODE),
+						  .of = { [AUTHORITY_KUBERNETES] = { .wanted = true } } } };
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		ret->desired.levels[f] = FACET_UNTOUCHED;
 	ret->node.desired = &ret->desired;
@@ -222,7 +223,7 @@ static void try_to_act(struct seen_site *seen)
 {
 	const struct ca_request q = { .common_name = "kubernetes", .unique = "n", .now_ms = clock_now_ms(), .validity_ms = YEAR_MS };
 	struct err e = { 0 };
-	assert_ok(ca_make(&q, fixture_key("ECDSA-P256", 2), &seen->node.new_ca, &e), e);
+	assert_ok(ca_make(&q, fixture_key("ECDSA-P256", 2), &seen->node.of[AUTHORITY_KUBERNETES].new, &e), e);
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		seen->desired.levels[f] = facet_top((enum facet)f);
 	assert_ok(node_converge(&seen->node, &e), e);

@@ -61,11 +61,13 @@ static void learned_release(struct learned *l)
 	report_release(&l->report);
 }
 
+static const struct desired DESIRED = { .run = (char *)"run-1", .of = { [AUTHORITY_KUBERNETES] = { .wanted = true } } };
+
 static struct learned learn(const struct tree *t)
 {
 	struct learned l = { 0 };
 	struct err e = { 0 };
-	assert_ok(layout_learn(t->root, "run-1", &l.layout, &l.report, &e), e);
+	assert_ok(layout_learn(t->root, &DESIRED, &l.layout, &l.report, &e), e);
 	return l;
 }
 
@@ -98,8 +100,8 @@ static void test_a_control_plane(void **state)
 	struct learned l cleanup(learned_release) = learn(&t);
 	const struct { const char *is, *expected; } paths[] = {
 		{ l.layout.manifests, MANIFESTS },
-		{ l.layout.ca_crt, "/etc/kubernetes/pki/ca.crt" },
-		{ l.layout.ca_key, "/etc/kubernetes/pki/ca.key" },
+		{ l.layout.of[AUTHORITY_KUBERNETES].ca_crt, "/etc/kubernetes/pki/ca.crt" },
+		{ l.layout.of[AUTHORITY_KUBERNETES].ca_key, "/etc/kubernetes/pki/ca.key" },
 		{ l.layout.own_dir, "/etc/kubernetes/pki/certrotation" },
 		{ l.layout.own_signer, "/etc/kubernetes/pki/certrotation/signer.pem" },
 		{ l.layout.own_root, "/etc/kubernetes/pki/certrotation/root.crt" },
@@ -164,7 +166,7 @@ static void test_a_worker(void **state)
 	struct tree t cleanup(tree_release) = worker();
 	struct learned l cleanup(learned_release) = learn(&t);
 	assert_false(l.layout.control_plane);
-	assert_path(&t, l.layout.ca_crt, "/etc/kubernetes/pki/ca.crt");
+	assert_path(&t, l.layout.of[AUTHORITY_KUBERNETES].ca_crt, "/etc/kubernetes/pki/ca.crt");
 	assert_path(&t, l.layout.kubelet_conf, "/etc/kubernetes/kubelet.conf");
 	assert_null(l.layout.apiserver_crt);
 	assert_null(l.layout.manager_manifest);
@@ -283,7 +285,7 @@ static void test_flags_with_similar_names(void **state)
 	tree_edit(&t, APISERVER, "    - --client-ca-file=", "    - --client-ca-file-x=/etc/kubernetes/a\n    - --x-client-ca-file=/etc/kubernetes/b\n"
 							    "    - --client-ca-file=");
 	struct learned l cleanup(learned_release) = learn(&t);
-	assert_path(&t, l.layout.ca_crt, "/etc/kubernetes/pki/ca.crt");
+	assert_path(&t, l.layout.of[AUTHORITY_KUBERNETES].ca_crt, "/etc/kubernetes/pki/ca.crt");
 	assert_int_equal(l.report.n_blockers, 0);
 	assert_true(str_ends(l.layout.others.items[0], "/etc/kubernetes/a --client-ca-file-x") ||
 		    strstr(l.layout.others.items[0], "/etc/kubernetes/a --client-ca-file-x "));
@@ -313,8 +315,8 @@ static void test_another_folder_of_certificates(void **state)
 			tree_edit(&t, paths[i], "/etc/kubernetes/pki", "/etc/kubernetes/certs/x");
 	struct learned l cleanup(learned_release) = learn(&t);
 	assert_int_equal(l.report.n_blockers, 0);
-	assert_path(&t, l.layout.ca_crt, "/etc/kubernetes/certs/x/ca.crt");
-	assert_path(&t, l.layout.ca_key, "/etc/kubernetes/certs/x/ca.key");
+	assert_path(&t, l.layout.of[AUTHORITY_KUBERNETES].ca_crt, "/etc/kubernetes/certs/x/ca.crt");
+	assert_path(&t, l.layout.of[AUTHORITY_KUBERNETES].ca_key, "/etc/kubernetes/certs/x/ca.key");
 	assert_path(&t, l.layout.own_signer, "/etc/kubernetes/certs/x/certrotation/signer.pem");
 	assert_path(&t, l.layout.apiserver_crt, "/etc/kubernetes/certs/x/apiserver.crt");
 }
@@ -438,7 +440,7 @@ static void test_what_cannot_be_read_is_an_error(void **state)
 			struct learned l cleanup(learned_release) = { 0 };
 			struct err e = { 0 };
 			tree_put(&t, paths[i], texts[k]);
-			assert_false(layout_learn(t.root, "run-1", &l.layout, &l.report, &e).ok);
+			assert_false(layout_learn(t.root, &DESIRED, &l.layout, &l.report, &e).ok);
 			assert_int_equal(e.kind, ERR_INPUT);
 			assert_non_null(strstr(e.message, paths[i]));
 			assert_null(l.layout.root);
@@ -456,7 +458,7 @@ static void test_a_missing_manifest_is_an_error(void **state)
 		struct err e = { 0 };
 		char *full cleanup(str_freep) = tree_path(&t, paths[i]);
 		assert_int_equal(remove(full), 0);
-		assert_false(layout_learn(t.root, "run-1", &l.layout, &l.report, &e).ok);
+		assert_false(layout_learn(t.root, &DESIRED, &l.layout, &l.report, &e).ok);
 		assert_int_equal(e.kind, ERR_NOT_FOUND);
 	}
 	struct tree t cleanup(tree_release) = control_plane(); /* etcd may be elsewhere */
@@ -485,7 +487,7 @@ static void test_kubelet_configurations(void **state)
 		struct tree t cleanup(tree_release) = worker();
 		tree_put(&t, CONFIG, cases[i].text);
 		struct learned l cleanup(learned_release) = learn(&t);
-		assert_path(&t, l.layout.ca_crt, cases[i].ca);
+		assert_path(&t, l.layout.of[AUTHORITY_KUBERNETES].ca_crt, cases[i].ca);
 		assert_int_equal(l.layout.kubelet_port, cases[i].port);
 		if (cases[i].code)
 			assert_blocked(&t, &l, cases[i].code, CONFIG, "/srv/manifests");
@@ -506,7 +508,7 @@ static void test_kubelets_without_an_authority(void **state)
 		struct learned l cleanup(learned_release) = { 0 };
 		struct err e = { 0 };
 		tree_put(&t, CONFIG, texts[i]);
-		assert_false(layout_learn(t.root, "run-1", &l.layout, &l.report, &e).ok);
+		assert_false(layout_learn(t.root, &DESIRED, &l.layout, &l.report, &e).ok);
 		assert_int_equal(e.kind, ERR_INPUT);
 		assert_blocked(&t, &l, "UnsupportedPath", CONFIG, "clientCAFile");
 	}
@@ -519,7 +521,7 @@ static void test_a_kubelet_with_another_authority(void **state)
 	tree_edit(&t, CONFIG, "clientCAFile: /etc/kubernetes/pki/ca.crt", "clientCAFile: /etc/kubernetes/pki/kubelets.crt");
 	struct learned l cleanup(learned_release) = learn(&t);
 	assert_blocked(&t, &l, "UnsupportedPath", CONFIG, "kubelets.crt");
-	assert_path(&t, l.layout.ca_crt, "/etc/kubernetes/pki/ca.crt");
+	assert_path(&t, l.layout.of[AUTHORITY_KUBERNETES].ca_crt, "/etc/kubernetes/pki/ca.crt");
 }
 
 /* --- Strangers -------------------------------------------------------------------------------------------------------- */

@@ -251,7 +251,7 @@ static void test_a_node_that_blocks_is_looked_at_again(void **state)
 	assert_int_equal(plan.n, 1);
 	assert_int_equal(plan.actions[0].kind, ACT_NODE);
 	assert_ptr_equal(plan.actions[0].node, &c.world.nodes[1]);
-	assert_false(plan.actions[0].wants_bridge || plan.actions[0].needs_key);
+	assert_false(plan.actions[0].certify || plan.actions[0].needs_key);
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		assert_int_equal(plan.actions[0].levels[f], FACET_UNTOUCHED_LEVEL);
 	c.request.paused = true;

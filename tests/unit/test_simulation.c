@@ -239,6 +239,12 @@ static int level_on_the_way_back(const struct sim_node *n, enum facet f)
 	case FACET_SERVER_LEAF: return level == LEAF_O_BRIDGED ? LEAF_BRIDGE : level == LEAF_OLD && only_old ? LEAF_NEW : LEAF_OLD;
 	case FACET_CLEAN: return n->cleaned_back ? CLEAN_YES : CLEAN_NO;
 	case FACET_KUBELET_SERVER: return level;
+	case FACET_PROXY_TRUST:
+	case FACET_PROXY_CA_KEY:
+	case FACET_PROXY_LEAF:
+	case FACET_ETCD_LEAF:
+	case FACET_ETCD_CA_KEY:
+	case FACET_ETCD_TRUST:
 	case FACET_CA_KEY:
 	case FACET_COMPONENTS:
 	case FACET_ADMIN:
@@ -295,6 +301,8 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 	out->controller_manager_started_ms = n->manager_started;
 	out->api_accepts_new = out->kubelet_accepts_new = seen(trust & N);
 	out->api_accepts_old = out->kubelet_accepts_old = seen(trust & O);
+	if (n->control_plane)
+		out->ca_pem = str_dup("O");
 	if (n->control_plane && s->run) {
 		out->bridge_pem = str_dup("X");
 		out->probe_pem = str_dup("P");
@@ -336,9 +344,11 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->request = r;
 	w->now_ms = s->clock * 100000;
 	w->run.exists = s->run && !s->closed;
-	w->run.bridge_pem = s->bridge ? str_dup("X") : NULL;
+	w->run.authorities = w->pending = AUTHORITY_BIT(AUTHORITY_KUBERNETES);
+	w->run.of[AUTHORITY_KUBERNETES].secret = s->run ? str_dup("S") : NULL;
+	w->run.of[AUTHORITY_KUBERNETES].bridge_pem = s->bridge ? str_dup("X") : NULL;
 	w->run.has_old_probe = w->run.has_new_probe = s->bridge;
-	w->run.has_key = true;
+	w->run.of[AUTHORITY_KUBERNETES].has_key = true;
 	w->run.back = s->back;
 	w->run.rollback = s->back;
 	w->run.dropping = s->dropping;

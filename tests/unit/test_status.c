@@ -48,7 +48,7 @@ static void test_bad_requests_name_the_field(void **state)
 	refuses("{\"trigger\":7}", "spec.trigger");
 	refuses("{\"trigger\":\"0123456789012345678901234567890123456789012345678901234567890123\"}", "spec.trigger");
 	refuses("{\"trigger\":\"a\",\"strategy\":\"Hope\"}", "spec.strategy");
-	refuses("{\"trigger\":\"a\",\"authorities\":[\"Etcd\"]}", "spec.authorities");
+	refuses("{\"trigger\":\"a\",\"authorities\":[\"Etcd\",\"Vault\"]}", "spec.authorities");
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"keyAlgorithm\":\"RSA-512\"}}", "spec.newAuthority.keyAlgorithm");
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"10y\"}}", "spec.newAuthority.validityPeriod");
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"1h\"}}", "spec.newAuthority.validityPeriod");
@@ -66,6 +66,7 @@ static void test_defaults_and_matching_triggers(void **state)
 	struct err e;
 	assert_true(request_parse(j, &r, &e).ok);
 	assert_string_equal(r.key_algorithm, "RSA-2048");
+	assert_int_equal(r.authorities, AUTHORITY_BIT(AUTHORITY_KUBERNETES));
 	assert_int_equal(r.validity_ms, (int64_t)87600 * 3600000);
 	assert_int_equal(r.leaf_validity_ms, 0);
 	assert_true(r.approval_manual);
