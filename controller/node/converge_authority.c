@@ -40,23 +40,30 @@ result node_trust(struct node *n, enum authority a, int level, struct err *e)
 }
 
 /* ca.crt first: a crash between the two leaves kubeadm unable to sign until the next run, and nobody else affected. */
-result node_write_authority(struct node *n, enum authority a, int level, struct err *e)
+static result write_authority(struct node *n, enum authority a, int level, const struct key *k, struct err *e)
 {
-	struct key *k cleanup(key_freep) = NULL;
 	struct buf pem cleanup(buf_release) = BUF_SECRET, text cleanup(buf_release) = BUF_INIT;
-	TRY(node_new_key(n, a, &k, e));
 	bundle(&n->of[a], level, true, &text);
 	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
 	key_to_pem(k, &pem);
 	return node_replace(n, n->layout.of[a].ca_key, &pem, 0600, e);
 }
 
+result node_write_authority(struct node *n, enum authority a, int level, struct err *e)
+{
+	struct key *k cleanup(key_freep) = NULL;
+	TRY(node_new_key(n, a, &k, e));
+	return write_authority(n, a, level, k, e);
+}
+
 result node_ca_key(struct node *n, enum authority a, struct err *e)
 {
+	struct key *k cleanup(key_freep) = NULL;
 	int trust = n->report->levels[FACETS_OF[a].trust];
+	TRY(node_new_key(n, a, &k, e));
 	if (trust < TRUST_BOTH)
 		return err_set(e, ERR_CONFLICT, "%s does not hold the new authority yet", n->layout.of[a].ca_crt);
-	TRY(node_write_authority(n, a, trust, e));
+	TRY(write_authority(n, a, trust, k, e));
 	return node_observe(n, e);
 }
 

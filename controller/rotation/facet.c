@@ -20,9 +20,9 @@ static const struct {
 	[FACET_PROXY_TRUST]    = { "proxyTrust", TRUST_NEW, AUTHORITY_FRONT_PROXY },
 	[FACET_PROXY_CA_KEY]   = { "proxyCAKey", ISSUED_NEW, AUTHORITY_FRONT_PROXY },
 	[FACET_PROXY_LEAF]     = { "proxyLeaf", LEAF_NEW, AUTHORITY_FRONT_PROXY },
-	[FACET_ETCD_LEAF]      = { "etcdLeaf", LEAF_NEW, AUTHORITY_ETCD },
 	[FACET_ETCD_CA_KEY]    = { "etcdCAKey", ISSUED_NEW, AUTHORITY_ETCD },
 	[FACET_ETCD_TRUST]     = { "etcdTrust", TRUST_NEW, AUTHORITY_ETCD },
+	[FACET_ETCD_LEAF]      = { "etcdLeaf", LEAF_NEW, AUTHORITY_ETCD },
 	[FACET_CLEAN]          = { "clean", CLEAN_YES, AUTHORITY_COUNT },
 };
 

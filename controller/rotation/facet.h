@@ -28,9 +28,9 @@ enum facet {
 	FACET_PROXY_TRUST,    /* front-proxy-ca.crt: whose word about users the API server takes, as it accepts it */
 	FACET_PROXY_CA_KEY,   /* front-proxy-ca.key */
 	FACET_PROXY_LEAF,     /* front-proxy-client.crt: what aggregated API servers see */
-	FACET_ETCD_LEAF,      /* etcd's server, peer and health check certificates, and the API server's towards it */
 	FACET_ETCD_CA_KEY,    /* etcd/ca.key */
 	FACET_ETCD_TRUST,     /* etcd/ca.crt, as the running etcd and API server have read it: TRUST_OLD or TRUST_NEW */
+	FACET_ETCD_LEAF,      /* etcd's server, peer and health check certificates, and the API server's towards it */
 	FACET_CLEAN,          /* own files gone, manifests as kubeadm wrote them, old key and old kubelet certificates gone */
 	FACET_COUNT
 };

@@ -172,6 +172,11 @@ bool process_alive(const struct process_seen *p)
 	return false;
 }
 
+result process_kill(const struct process_seen *p, struct err *e)
+{
+	return process_terminate(p, e);
+}
+
 result process_terminate(const struct process_seen *p, struct err *e)
 {
 	(void)e;

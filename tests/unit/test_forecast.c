@@ -45,7 +45,8 @@ static void scene_init(struct scene *s)
 	memset(s, 0, sizeof *s);
 	s->request = (struct request){ .name = str_dup("c"), .uid = str_dup("0123456789"), .trigger = str_dup("q4"), .generation = 7,
 				       .max_workers = 2, .restart_workloads = true, .pods_per_second = 5, .plan_only = true };
-	s->world = (struct world){ .now_ms = 1000000000, .request = &s->request, .nodes_known = true };
+	s->world = (struct world){ .now_ms = 1000000000, .request = &s->request, .nodes_known = true,
+				   .pending = AUTHORITY_BIT(AUTHORITY_KUBERNETES) };
 	add_node(&s->world, "alpha", true);
 	add_node(&s->world, "beta", true);
 	add_node(&s->world, "w1", false);
@@ -59,6 +60,8 @@ static void read_all(struct world *w)
 	for (size_t i = 0; i < w->n_nodes; i++)
 		if (w->nodes[i].ready) {
 			w->nodes[i].reported = true;
+			if (w->nodes[i].control_plane && !w->nodes[i].ca_pem)
+				w->nodes[i].ca_pem = str_dup("O");
 			w->nodes[i].job_asked_ms = w->nodes[i].report_at_ms = w->now_ms;
 		}
 	w->pods_known = w->csrs_known = w->copies_known = w->root_configmaps.known = w->token_secrets.known = true;

@@ -42,7 +42,7 @@ static void cluster_init(struct cluster *c)
 	memset(c, 0, sizeof *c);
 	c->request = (struct request){ .name = (char *)"cluster", .trigger = (char *)"t", .max_workers = 1, .pods_per_second = 10,
 				       .restart_workloads = true };
-	c->world = (struct world){ .now_ms = NOW_MS, .request = &c->request, .nodes_known = true, .kubeadm_config = SEEN_YES,
+	c->world = (struct world){ .now_ms = NOW_MS, .request = &c->request, .pending = AUTHORITY_BIT(AUTHORITY_KUBERNETES), .nodes_known = true, .kubeadm_config = SEEN_YES,
 				   .kubeadm_certs = SEEN_YES };
 	add_node(&c->world, "cp-1", true);
 	add_node(&c->world, "cp-2", true);
@@ -275,6 +275,8 @@ static void test_an_old_inventory_is_none(void **state)
 	assert_int_equal(plan.n, 1);
 	assert_ptr_equal(plan.actions[0].node, &c.world.nodes[2]);
 	c.world.run.exists = true;
+	c.world.run.authorities = c.world.pending;
+	c.world.run.of[AUTHORITY_KUBERNETES].secret = str_dup("s");
 	position_release(&p);
 	walk_locate(&c.world, &p);
 	assert_string_equal(walk_step(p.step)->name, "bridge");

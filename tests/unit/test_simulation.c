@@ -23,6 +23,9 @@
 #define PASSES_MAX 400
 #define O 1
 #define N 2
+#define K AUTHORITY_BIT(AUTHORITY_KUBERNETES)
+#define P AUTHORITY_BIT(AUTHORITY_FRONT_PROXY)
+#define E AUTHORITY_BIT(AUTHORITY_ETCD)
 
 /* States that the way forward does not know: the controller-manager's own root file holds O alone; API server leaf O+Y. */
 #define ROOT_OWN_O_ALONE 10
@@ -36,6 +39,7 @@ struct sim_node {
 	int kubelet_knows;      /* the CAs in its list of acceptable ones, fixed when it started */
 	int root_read;          /* what the running controller-manager has read as its root */
 	int report_step;
+	enum authority asked;   /* whose certificates the report brought */
 	bool report_back;       /* the report was made on the way back */
 	bool cleaned_back;
 	int64_t manager_started;
@@ -45,10 +49,12 @@ struct sim {
 	int64_t clock;
 	size_t n_nodes;
 	struct sim_node nodes[NODES_MAX];
-	bool run, bridge, kubeadm_certs, admin, closed;
-	bool rollback_wanted, back, dropping;
+	authority_set set;            /* that are rotated */
+	authority_set stored, bridged;
+	bool run, kubeadm_certs, admin, closed;
+	bool rollback_wanted, turns, back, dropping; /* turns: latched; back: once all bridges are there */
 	int64_t version;              /* of the run's Secret */
-	int extension;                /* what extension-apiserver-authentication holds */
+	int extension, proxies;       /* what extension-apiserver-authentication holds: authorities of clients, of front proxies */
 	int published, cluster_info;  /* sets of O, N */
 	int pods[PODS];               /* what each has read at its start; user pods, restarted by annotation */
 	int annotated[PODS];          /* O, N: restarted for that leg */
@@ -81,6 +87,21 @@ static void require(struct sim *s, bool holds, const char *what, size_t i, size_
 {
 	if (!holds && !s->broken[0])
 		snprintf(s->broken, sizeof s->broken, "%s (%zu, %zu) after %zu effects", what, i, k, s->effects);
+}
+
+static bool has(const struct sim *s, enum authority a)
+{
+	return authority_in(s->set, a);
+}
+
+/* etcd's members and API servers among themselves, and what aggregated servers see. */
+static void check_others_of(struct sim *s, size_t server)
+{
+	const int *n = s->nodes[server].levels;
+	require(s, accepts_leaf(s->proxies, n[FACET_PROXY_LEAF]), "an aggregated server refuses the API server", server, 0);
+	for (size_t i = 0; i < s->n_nodes; i++)
+		if (s->nodes[i].control_plane)
+			require(s, accepts_leaf(trust_set(n[FACET_ETCD_TRUST]), s->nodes[i].levels[FACET_ETCD_LEAF]), "etcd refuses a peer", server, i);
 }
 
 static bool dropping(const struct sim *s)
@@ -127,9 +148,10 @@ static void check(struct sim *s)
 		if (!s->nodes[i].control_plane)
 			continue;
 		check_clients_of(s, i);
+		check_others_of(s, i);
 		require(s, n[FACET_SIGNER] != SIGNER_KUBEADM_OLD || n[FACET_TRUST] == TRUST_OLD, "the signer's file holds two", i, 0);
 		require(s, n[FACET_SIGNER] != SIGNER_KUBEADM_NEW || n[FACET_TRUST] == TRUST_NEW, "the signer's file holds two", i, 1);
-		require(s, n[FACET_CLEAN] != CLEAN_YES || n[FACET_SIGNER] == SIGNER_KUBEADM_NEW, "own files gone while in use", i, 0);
+		require(s, !has(s, AUTHORITY_KUBERNETES) || n[FACET_CLEAN] != CLEAN_YES || n[FACET_SIGNER] == SIGNER_KUBEADM_NEW, "own files gone while in use", i, 0);
 	}
 }
 
@@ -172,6 +194,9 @@ static void life_goes_on(struct sim *s)
 	for (size_t i = 0; i < s->n_nodes; i++)
 		if (s->nodes[i].control_plane)
 			s->extension |= trust_set(s->nodes[i].levels[FACET_TRUST]);
+	for (size_t i = 0; i < s->n_nodes; i++)
+		if (s->nodes[i].control_plane)
+			s->proxies |= trust_set(s->nodes[i].levels[FACET_PROXY_TRUST]);
 	check(s);
 }
 
@@ -189,7 +214,7 @@ static void add_node(struct sim *s, bool control_plane)
 		n->levels[FACET_TRUST] = only ? TRUST_NEW : begun ? TRUST_BOTH : TRUST_OLD; /* kubeadm join writes what cluster-info holds */
 		bool signed_new = s->nodes[0].levels[FACET_SIGNER] >= SIGNER_OWN_NEW;
 		n->levels[FACET_KUBELET] = signed_new ? ISSUED_NEW : ISSUED_OLD;
-		n->levels[FACET_CLEAN] = only ? CLEAN_YES : CLEAN_NO;
+		n->levels[FACET_CLEAN] = only || !(s->set & K) ? CLEAN_YES : CLEAN_NO;
 		n->cleaned_back = !begun; /* nothing of the run has been there */
 	}
 	n->levels[FACET_KUBELET_SERVER] = FACET_ABSENT;
@@ -197,9 +222,11 @@ static void add_node(struct sim *s, bool control_plane)
 	n->root_read = O;
 }
 
-static void sim_init(struct sim *s, size_t control_planes, size_t workers)
+static void sim_init(struct sim *s, authority_set set, size_t control_planes, size_t workers)
 {
 	memset(s, 0, sizeof *s);
+	s->set = set;
+	s->proxies = O;
 	s->published = s->cluster_info = s->volume = O;
 	s->kubeadm_certs = true;
 	s->extension = O;
@@ -222,6 +249,11 @@ static int exchanged(int set)
 	return ((set & O) ? N : 0) | ((set & N) ? O : 0);
 }
 
+static int leaf_on_the_way_back(int level, bool only_old)
+{
+	return level == LEAF_O_BRIDGED ? LEAF_BRIDGE : level == LEAF_OLD && only_old ? LEAF_NEW : LEAF_OLD;
+}
+
 /* A level as a node program sees it for which N is old and O is new. */
 static int level_on_the_way_back(const struct sim_node *n, enum facet f)
 {
@@ -231,20 +263,20 @@ static int level_on_the_way_back(const struct sim_node *n, enum facet f)
 		return level;
 	switch (f) {
 	case FACET_TRUST: return TRUST_NEW - level;
+	case FACET_PROXY_TRUST: return TRUST_NEW - level;
+	case FACET_ETCD_TRUST: return TRUST_NEW - level;
 	case FACET_SIGNER: return level == SIGNER_OWN_OLD ? SIGNER_OWN_NEW : level == SIGNER_OWN_NEW ? SIGNER_OWN_OLD
 				  : level == SIGNER_KUBEADM_OLD && only_old && n->levels[FACET_CA_KEY] == ISSUED_OLD ? SIGNER_KUBEADM_NEW
 														      : SIGNER_KUBEADM_OLD;
 	case FACET_ROOT: return level == ROOT_OWN_BOTH ? ROOT_OWN_BOTH : level == ROOT_OWN_O_ALONE ? ROOT_OWN_NEW
 				: level == ROOT_KUBEADM_OLD && only_old ? ROOT_KUBEADM_NEW : ROOT_KUBEADM_OLD;
-	case FACET_SERVER_LEAF: return level == LEAF_O_BRIDGED ? LEAF_BRIDGE : level == LEAF_OLD && only_old ? LEAF_NEW : LEAF_OLD;
+	case FACET_SERVER_LEAF: return leaf_on_the_way_back(level, only_old);
+	case FACET_PROXY_LEAF: return leaf_on_the_way_back(level, n->levels[FACET_PROXY_TRUST] == TRUST_OLD);
+	case FACET_ETCD_LEAF: return leaf_on_the_way_back(level, n->levels[FACET_ETCD_TRUST] == TRUST_OLD);
 	case FACET_CLEAN: return n->cleaned_back ? CLEAN_YES : CLEAN_NO;
 	case FACET_KUBELET_SERVER: return level;
-	case FACET_PROXY_TRUST:
 	case FACET_PROXY_CA_KEY:
-	case FACET_PROXY_LEAF:
-	case FACET_ETCD_LEAF:
 	case FACET_ETCD_CA_KEY:
-	case FACET_ETCD_TRUST:
 	case FACET_CA_KEY:
 	case FACET_COMPONENTS:
 	case FACET_ADMIN:
@@ -255,8 +287,11 @@ static int level_on_the_way_back(const struct sim_node *n, enum facet f)
 	return ISSUED_NEW - level;
 }
 
-static int level_seen(const struct sim_node *n, enum facet f, bool back)
+static int level_seen(const struct sim *s, const struct sim_node *n, enum facet f, bool back)
 {
+	enum authority a = facet_authority(f);
+	if (a != AUTHORITY_COUNT && !has(s, a))
+		return FACET_ABSENT;
 	return back ? level_on_the_way_back(n, f) : n->levels[f];
 }
 
@@ -271,9 +306,9 @@ static void reach(struct sim_node *n, enum facet f, int level, bool back)
 		n->levels[f] = SIGNERS[level];
 	else if (f == FACET_ROOT)
 		n->levels[f] = ROOTS[level];
-	else if (f == FACET_TRUST)
+	else if (f == FACET_TRUST || f == FACET_PROXY_TRUST || f == FACET_ETCD_TRUST)
 		n->levels[f] = TRUST_NEW - level;
-	else if (f == FACET_SERVER_LEAF)
+	else if (f == FACET_SERVER_LEAF || f == FACET_PROXY_LEAF || f == FACET_ETCD_LEAF)
 		n->levels[f] = level == LEAF_BRIDGE ? LEAF_O_BRIDGED : LEAF_OLD;
 	else if (f == FACET_CLEAN)
 		n->cleaned_back = true;
@@ -297,13 +332,14 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 	out->report_at_ms = s->clock;
 	out->job_asked_ms = w->now_ms;
 	for (size_t f = 0; f < FACET_COUNT; f++)
-		out->levels[f] = level_seen(n, (enum facet)f, s->back);
+		out->levels[f] = level_seen(s, n, (enum facet)f, s->back);
 	out->controller_manager_started_ms = n->manager_started;
 	out->api_accepts_new = out->kubelet_accepts_new = seen(trust & N);
 	out->api_accepts_old = out->kubelet_accepts_old = seen(trust & O);
-	if (n->control_plane)
+	out->asked = n->asked;
+	if (n->control_plane && n->reported)
 		out->ca_pem = str_dup("O");
-	if (n->control_plane && s->run) {
+	if (n->control_plane && has(s, n->asked) && authority_in(s->stored, n->asked)) {
 		out->bridge_pem = str_dup("X");
 		out->probe_pem = str_dup("P");
 	}
@@ -344,13 +380,15 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->request = r;
 	w->now_ms = s->clock * 100000;
 	w->run.exists = s->run && !s->closed;
-	w->run.authorities = w->pending = AUTHORITY_BIT(AUTHORITY_KUBERNETES);
-	w->run.of[AUTHORITY_KUBERNETES].secret = s->run ? str_dup("S") : NULL;
-	w->run.of[AUTHORITY_KUBERNETES].bridge_pem = s->bridge ? str_dup("X") : NULL;
-	w->run.has_old_probe = w->run.has_new_probe = s->bridge;
-	w->run.of[AUTHORITY_KUBERNETES].has_key = true;
+	w->run.authorities = w->pending = s->set;
+	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
+		w->run.of[a].secret = authority_in(s->stored, (enum authority)a) ? str_dup("S") : NULL;
+		w->run.of[a].bridge_pem = authority_in(s->bridged, (enum authority)a) ? str_dup("X") : NULL;
+		w->run.of[a].has_key = true;
+	}
+	w->run.has_old_probe = w->run.has_new_probe = authority_in(s->bridged, AUTHORITY_KUBERNETES);
 	w->run.back = s->back;
-	w->run.rollback = s->back;
+	w->run.rollback = s->turns;
 	w->run.dropping = s->dropping;
 	w->nodes_known = w->pods_known = w->csrs_known = true;
 	for (size_t i = 0; i < s->n_nodes; i++)
@@ -359,6 +397,9 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	tally_of(&w->token_secrets, published);
 	w->cluster_info = info == O ? CLUSTER_INFO_OLD : info == N ? CLUSTER_INFO_NEW : CLUSTER_INFO_BOTH;
 	w->extension_auth_has_old = seen(s->extension & (s->back ? N : O));
+	w->proxy_auth_has_old = seen(s->proxies & (s->back ? N : O));
+	w->proxy_auth_has_new = seen(s->proxies & (s->back ? O : N));
+	w->api_services_known = true;
 	w->kubeadm_config = SEEN_YES;
 	w->kubeadm_certs = seen(s->kubeadm_certs);
 	w->admin_kubeconfig = seen(s->admin);
@@ -374,7 +415,7 @@ static void run_job(struct sim *s, size_t i, const struct action *a, bool back, 
 {
 	struct sim_node *n = &s->nodes[i];
 	for (size_t f = 0; f < FACET_COUNT && most; f++) {
-		if (a->levels[f] == FACET_UNTOUCHED_LEVEL || facet_reached(level_seen(n, (enum facet)f, back), a->levels[f]))
+		if (a->levels[f] == FACET_UNTOUCHED_LEVEL || facet_reached(level_seen(s, n, (enum facet)f, back), a->levels[f]))
 			continue;
 		reach(n, (enum facet)f, a->levels[f], back);
 		most--;
@@ -388,6 +429,7 @@ static void run_job(struct sim *s, size_t i, const struct action *a, bool back, 
 		n->reported = true;
 		n->report_back = back;
 		n->report_step = a->step;
+		n->asked = a->authority;
 	}
 }
 
@@ -403,8 +445,8 @@ static void latch(struct sim *s, const struct sim *seen_state, int bits)
 		return;
 	s->version++;
 	s->dropping = s->dropping || (bits & LATCH_DROPPING);
-	s->back = s->back || (bits & LATCH_ROLLBACK);
-	require(s, !s->back || !s->dropping, "a run that drops goes back", 0, 0);
+	s->turns = s->turns || (bits & LATCH_ROLLBACK);
+	require(s, !s->turns || !s->dropping, "a run that drops goes back", 0, 0);
 }
 
 static void perform(struct sim *s, const struct sim *seen_state, const struct action *a, size_t most)
@@ -412,8 +454,12 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 	bool back = seen_state->back;
 	int set = trust_set(a->level);
 	switch (a->kind) {
-	case ACT_CREATE_AUTHORITY: s->run = true; break;
-	case ACT_STORE_BRIDGE: s->bridge = true; break;
+	case ACT_CREATE_AUTHORITY:
+		s->stored |= AUTHORITY_BIT(a->authority);
+		require(s, s->run || a->authority == authority_lead(s->set), "another than the lead comes first", a->authority, 0);
+		s->run = true;
+		break;
+	case ACT_STORE_BRIDGE: s->bridged |= AUTHORITY_BIT(a->authority); break;
 	case ACT_LATCH: latch(s, seen_state, a->level); break;
 	case ACT_DELETE_KUBEADM_CERTS: s->kubeadm_certs = false; break;
 	case ACT_NODE: run_job(s, index_of(a->node), a, back, most); break;
@@ -423,11 +469,12 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 	case ACT_ADMIN_KUBECONFIG: s->admin = !back; break;
 	case ACT_RESTART_WORKLOAD: s->annotated[strtol(a->name, NULL, 10)] = back ? O : N; break;
 	case ACT_REFRESH_PODS: break;
-	case ACT_PRUNE_EXTENSION_AUTH: s->extension &= back ? O : N; break;
+	case ACT_PRUNE_EXTENSION_AUTH: *(a->authority == AUTHORITY_KUBERNETES ? &s->extension : &s->proxies) &= back ? O : N; break;
 	case ACT_FINISH: s->closed = true; break;
 	case ACT_DISMISS:
 	case ACT_COUNT: require(s, false, "no action of the walk", 0, 0); break;
 	}
+	s->back = s->turns && s->bridged == s->set;
 	check(s);
 }
 
@@ -461,8 +508,12 @@ static bool at_top(const struct sim *s)
 	int target = s->back ? O : N;
 	for (size_t i = 0; i < s->n_nodes; i++)
 		for (size_t f = 0; f < FACET_COUNT; f++)
-			if (!facet_reached(level_seen(&s->nodes[i], (enum facet)f, s->back), facet_top((enum facet)f)))
+			if (!facet_reached(level_seen(s, &s->nodes[i], (enum facet)f, s->back), facet_top((enum facet)f)))
 				return false;
+	if (has(s, AUTHORITY_FRONT_PROXY) && s->proxies != target)
+		return false;
+	if (!has(s, AUTHORITY_KUBERNETES))
+		return s->closed;
 	for (size_t i = 0; i < PODS; i++)
 		if (!(s->pods[i] & target))
 			return false;
@@ -496,11 +547,16 @@ static size_t step_once(struct sim *s, const struct sim *seen_state, const struc
 	return n;
 }
 
-static struct outcome simulate(size_t control_planes, size_t workers, struct fault f)
+struct shape {
+	authority_set set;
+	size_t control_planes, workers;
+};
+
+static struct outcome simulate(const struct shape *shape, struct fault f)
 {
 	struct sim s, before;
 	struct outcome out = { 0 };
-	sim_init(&s, control_planes, workers);
+	sim_init(&s, shape->set, shape->control_planes, shape->workers);
 	before = s;
 	for (size_t pass = 0; pass < PASSES_MAX && !s.closed && !s.broken[0]; pass++) {
 		struct sim now = s;
@@ -517,15 +573,15 @@ static struct outcome simulate(size_t control_planes, size_t workers, struct fau
 }
 
 /* Turned round after every action, undisturbed and with each disturbance soon after. */
-static size_t failures_of_rollbacks(size_t control_planes, size_t workers, size_t *ret_runs, size_t *ret_back, char *first, size_t size)
+static size_t failures_of_rollbacks(const struct shape *shape, size_t *ret_runs, size_t *ret_back, char *first, size_t size)
 {
 	size_t bad = 0;
-	struct outcome calm = simulate(control_planes, workers, (struct fault){ CALM, 0, 0 });
+	struct outcome calm = simulate(shape, (struct fault){ CALM, 0, 0 });
 	for (size_t turn = 1; turn <= calm.actions; turn++)
 		for (int kind = CALM; kind < DISTURBANCES; kind++)
 			for (size_t after = 0; after < (kind == CALM ? 1 : 25); after += 4) {
 				struct fault f = { (enum disturbance)kind, turn + after, turn };
-				struct outcome o = simulate(control_planes, workers, f);
+				struct outcome o = simulate(shape, f);
 				(*ret_runs)++;
 				*ret_back += o.back;
 				if (o.converged && !o.broken[0])
@@ -537,13 +593,13 @@ static size_t failures_of_rollbacks(size_t control_planes, size_t workers, size_
 	return bad;
 }
 
-static size_t failures_of(size_t control_planes, size_t workers, size_t *ret_runs, char *first, size_t size)
+static size_t failures_of(const struct shape *shape, size_t *ret_runs, char *first, size_t size)
 {
 	size_t bad = 0;
-	struct outcome calm = simulate(control_planes, workers, (struct fault){ CALM, 0, 0 });
+	struct outcome calm = simulate(shape, (struct fault){ CALM, 0, 0 });
 	for (int kind = CALM; kind < DISTURBANCES; kind++)
 		for (size_t at = 0; at <= calm.actions && at < 120; at++) {
-			struct outcome o = simulate(control_planes, workers, (struct fault){ (enum disturbance)kind, at, 0 });
+			struct outcome o = simulate(shape, (struct fault){ (enum disturbance)kind, at, 0 });
 			(*ret_runs)++;
 			if (o.converged && !o.broken[0])
 				continue;
@@ -556,13 +612,14 @@ static size_t failures_of(size_t control_planes, size_t workers, size_t *ret_run
 static void test_every_run_is_safe_and_converges(void **state)
 {
 	(void)state;
-	static const size_t SHAPES[][2] = { { 1, 0 }, { 1, 1 }, { 1, 2 }, { 2, 1 }, { 3, 1 } };
+	static const struct shape SHAPES[] = { { K, 1, 0 }, { K, 1, 1 }, { K, 1, 2 }, { K, 2, 1 }, { K, 3, 1 }, { P, 1, 1 }, { E, 3, 1 },
+					       { P | E, 2, 1 }, { K | P | E, 1, 1 }, { K | P | E, 3, 1 } };
 	size_t runs = 0;
 	for (size_t i = 0; i < ARRAY_LEN(SHAPES); i++) {
 		char first[256] = "";
-		size_t bad = failures_of(SHAPES[i][0], SHAPES[i][1], &runs, first, sizeof first);
+		size_t bad = failures_of(&SHAPES[i], &runs, first, sizeof first);
 		if (bad)
-			print_error("%zu+%zu nodes: %zu runs failed, the first: %s\n", SHAPES[i][0], SHAPES[i][1], bad, first);
+			print_error("set %u, %zu+%zu nodes: %zu runs failed, the first: %s\n", SHAPES[i].set, SHAPES[i].control_planes, SHAPES[i].workers, bad, first);
 		assert_int_equal(bad, 0);
 	}
 	print_message("simulation: %zu runs, all safe, all at the same end\n", runs);
@@ -572,13 +629,13 @@ static void test_every_run_is_safe_and_converges(void **state)
 static void test_every_rollback_is_safe_and_converges(void **state)
 {
 	(void)state;
-	static const size_t SHAPES[][2] = { { 1, 0 }, { 1, 1 }, { 2, 1 }, { 3, 1 } };
+	static const struct shape SHAPES[] = { { K, 1, 0 }, { K, 1, 1 }, { K, 2, 1 }, { K, 3, 1 }, { P, 1, 1 }, { E, 2, 1 }, { K | P | E, 2, 1 } };
 	size_t runs = 0, back = 0;
 	for (size_t i = 0; i < ARRAY_LEN(SHAPES); i++) {
 		char first[256] = "";
-		size_t bad = failures_of_rollbacks(SHAPES[i][0], SHAPES[i][1], &runs, &back, first, sizeof first);
+		size_t bad = failures_of_rollbacks(&SHAPES[i], &runs, &back, first, sizeof first);
 		if (bad)
-			print_error("%zu+%zu nodes: %zu rollbacks failed, the first: %s\n", SHAPES[i][0], SHAPES[i][1], bad, first);
+			print_error("set %u, %zu+%zu nodes: %zu rollbacks failed, the first: %s\n", SHAPES[i].set, SHAPES[i].control_planes, SHAPES[i].workers, bad, first);
 		assert_int_equal(bad, 0);
 	}
 	print_message("simulation: %zu runs asked back, %zu went back, the others had begun to drop\n", runs, back);
@@ -640,10 +697,15 @@ static void mutate(size_t i)
 	case 13: forget("cluster-info"); break;
 	case 14: forget("extension-auth"); break;
 	case 15: forget("kubelets"); break;
+	case 16: forget("proxy-trust"); break;
+	case 17: forget("proxy-auth"); break;
+	case 18: move("etcd-trust", "etcd-leaves"); break;
+	case 19: move("etcd-bare-leaves", "etcd-trust"); break;
+	case 20: forget("etcd-leaves"); break;
 	default: break;
 	}
 }
-#define MUTANTS 16
+#define MUTANTS 21
 
 static void test_mutants_are_caught(void **state)
 {
@@ -655,7 +717,7 @@ static void test_mutants_are_caught(void **state)
 		size_t runs = 0;
 		mutate(i);
 		assert_memory_not_equal(STEPS, kept, sizeof kept);
-		size_t bad = failures_of(2, 2, &runs, first, sizeof first);
+		size_t bad = failures_of(&(const struct shape){ K | P | E, 2, 2 }, &runs, first, sizeof first);
 		memcpy(STEPS, kept, sizeof kept);
 		print_message("mutant %zu: %zu of %zu runs caught it; %s\n", i, bad, runs, first);
 		assert_true(bad > 0);
@@ -671,8 +733,9 @@ static void test_unknown_is_never_proof(void **state)
 	struct world w;
 	struct request r;
 	struct position p;
-	sim_init(&s, 1, 1);
-	s.run = s.bridge = true;
+	sim_init(&s, K, 1, 1);
+	s.run = true;
+	s.stored = s.bridged = K;
 	for (size_t i = 0; i < s.n_nodes; i++) {
 		s.nodes[i].reported = true;
 		for (size_t f = 0; f < FACET_COUNT; f++)
@@ -698,7 +761,7 @@ static void test_a_node_down_holds_everything(void **state)
 	struct request r;
 	struct position p;
 	struct plan plan = { 0 };
-	sim_init(&s, 1, 1);
+	sim_init(&s, K, 1, 1);
 	observe(&s, &w, &r);
 	w.nodes[1].ready = false;
 	walk_locate(&w, &p);
@@ -720,8 +783,9 @@ static void test_one_control_plane_at_a_time(void **state)
 	struct request r;
 	struct position p;
 	struct plan plan = { 0 };
-	sim_init(&s, 3, 2);
-	s.run = s.bridge = true;
+	sim_init(&s, K, 3, 2);
+	s.run = true;
+	s.stored = s.bridged = K;
 	s.kubeadm_certs = false;
 	for (size_t i = 0; i < s.n_nodes; i++)
 		s.nodes[i].reported = true;
