@@ -180,6 +180,8 @@ static int64_t node_ms(const struct step *s, bool control_plane)
 		ms += FORECAST_MANAGER_MS;
 	if (moves_facet(s, FACET_KUBELET))
 		ms += FORECAST_KUBELET_MS;
+	if (control_plane && moves_facet(s, FACET_ETCD_TRUST))
+		ms += FORECAST_WINDOW_MS;
 	return ms;
 }
 
@@ -196,6 +198,8 @@ static int64_t node_step_ms(const struct world *w, const struct step *s)
 int64_t forecast_step_ms(const struct world *w, size_t step)
 {
 	const struct step *s = walk_step(step);
+	if (!walk_applies(w, s))
+		return 0;
 	if (s->scope != SCOPE_CLUSTER)
 		return node_step_ms(w, s);
 	for (size_t i = 0; i < ARRAY_LEN(COSTS); i++)
@@ -223,13 +227,15 @@ static const struct {
 	{ "kube-controller-manager", FACET_ROOT, false },
 	{ "kube-scheduler", FACET_COMPONENTS, false },
 	{ "kubelet", FACET_KUBELET, true },
+	{ "etcd", FACET_ETCD_TRUST, false },
+	{ "kube-apiserver", FACET_ETCD_TRUST, false },
 };
 
-static size_t steps_that_move(enum phase p, enum facet f)
+static size_t steps_that_move(const struct world *w, enum phase p, enum facet f)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < walk_length(); i++)
-		n += walk_step(i)->phase == p && moves_facet(walk_step(i), f);
+		n += walk_step(i)->phase == p && walk_applies(w, walk_step(i)) && moves_facet(walk_step(i), f);
 	return n;
 }
 
@@ -253,12 +259,22 @@ static void add_note(struct json *phase, const char *note)
 	json_add_str(json_ensure_array(phase, "notes"), note);
 }
 
-/* The Kubernetes authority needs no restart of an API server: it is away for no second. Long-lived connections through it are cut. */
-static void availability(enum phase p, struct json *phase)
+/* With one control plane there is nobody else to ask meanwhile. */
+static int64_t api_away_seconds(const struct world *w, enum phase p)
 {
-	size_t kubelet = steps_that_move(p, FACET_KUBELET), client = steps_that_move(p, FACET_KUBELET_CLIENT);
-	json_set_int(phase, "apiAwaySeconds", 0);
-	json_set_int(phase, "sessionCuts", (int64_t)(kubelet + client));
+	return steps_that_move(w, p, FACET_ETCD_TRUST) && count_nodes(w, true) == 1 ? FORECAST_WINDOW_MS / 1000 : 0;
+}
+
+/* Only etcd's authority needs restarts of API servers. Long-lived connections through them are cut in any case. */
+static void availability(const struct world *w, enum phase p, struct json *phase)
+{
+	size_t kubelet = steps_that_move(w, p, FACET_KUBELET), client = steps_that_move(w, p, FACET_KUBELET_CLIENT);
+	size_t etcd = steps_that_move(w, p, FACET_ETCD_TRUST);
+	json_set_int(phase, "apiAwaySeconds", api_away_seconds(w, p));
+	json_set_int(phase, "sessionCuts", (int64_t)(kubelet + client + etcd));
+	if (etcd)
+		add_note(phase, "each control plane's API server and etcd restart once, one control plane at a time; new connections to that API "
+				"server wait meanwhile, and watches and sessions through it are cut once");
 	if (kubelet)
 		add_note(phase, "exec, attach, port-forward and logs -f sessions are cut once when the kubelet of their node restarts; pods "
 				"with readiness probes there are unready until their first probe, the node stays Ready");
@@ -270,9 +286,9 @@ static void availability(enum phase p, struct json *phase)
 static void restarts(const struct world *w, enum phase p, struct json *phase)
 {
 	for (size_t c = 0; c < ARRAY_LEN(COMPONENTS); c++)
-		if (steps_that_move(p, COMPONENTS[c].facet))
+		if (steps_that_move(w, p, COMPONENTS[c].facet))
 			add_restart(w, phase, c);
-	availability(p, phase);
+	availability(w, p, phase);
 }
 
 /* --- Workloads ------------------------------------------------------------------------------------------------------------- */
@@ -409,11 +425,12 @@ static void details(const struct world *w, enum phase p, struct json *phase)
 {
 	if (p == PHASE_PREPARING && w->kubeadm_certs == SEEN_YES)
 		add_note(phase, "Secret kube-system/kubeadm-certs (old keys for joins of control planes) is deleted");
-	if (p == PHASE_RESTARTING_WORKLOADS)
+	bool own = authority_in(world_authorities(w), AUTHORITY_KUBERNETES);
+	if (p == PHASE_RESTARTING_WORKLOADS && own)
 		workloads(w, phase);
 	if (p == PHASE_AWAITING_APPROVAL && w->request->approval_manual)
 		add_note(phase, "it waits for spec.approve, for as long as that takes");
-	if (p == PHASE_DROPPING_OLD)
+	if (p == PHASE_DROPPING_OLD && own)
 		stops(w, phase);
 }
 
@@ -437,11 +454,19 @@ static int64_t add_phases(const struct world *w, struct json *plan)
 
 static void summary(const struct world *w, int64_t seconds, struct json *plan)
 {
+	if (!authority_in(world_authorities(w), AUTHORITY_KUBERNETES)) {
+		char *short_text cleanup(str_freep) =
+			str_printf("%zu nodes; no kubelet and no pod restarts; the API is away for %lld s; about %lld s, waits for people aside",
+				   w->n_nodes, (long long)api_away_seconds(w, PHASE_DROPPING_OLD), (long long)seconds);
+		json_set_str(plan, "summary", short_text);
+		return;
+	}
 	char *text cleanup(str_freep) =
 		str_printf("%zu nodes, each kubelet restarts once; %zu of %zu pods that mount the authority are rolled, %zu workloads "
 			   "need a person; %zu certificates and %zu objects elsewhere are seen that stop working at the drop; the API is "
-			   "away for 0 s; about %lld s, waits for people and for pods to be ready aside",
-			   w->n_nodes, pods_rolled(w), w->pods_total, count_by_person(w), w->issued_total, w->copies_total, (long long)seconds);
+			   "away for %lld s; about %lld s, waits for people and for pods to be ready aside",
+			   w->n_nodes, pods_rolled(w), w->pods_total, count_by_person(w), w->issued_total, w->copies_total,
+			   (long long)api_away_seconds(w, PHASE_DROPPING_OLD), (long long)seconds);
 	json_set_str(plan, "summary", text);
 }
 
@@ -454,7 +479,7 @@ struct json *forecast_make(const struct world *w)
 	json_set_str(plan, "authority", w->authority);
 	int64_t seconds = add_phases(w, plan);
 	json_set_int(plan, "estimatedSeconds", seconds);
-	json_set_int(plan, "apiAwaySeconds", 0);
+	json_set_int(plan, "apiAwaySeconds", api_away_seconds(w, PHASE_DROPPING_OLD));
 	status_blockers(w, PHASE_PREPARING, plan);
 	summary(w, seconds, plan);
 	return plan;

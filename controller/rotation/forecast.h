@@ -19,6 +19,7 @@
  * run took twice as long as was forecast). */
 #define FORECAST_MANAGER_MS 6000   /* a controller-manager, from its manifest taken away until another one leads and publishes */
 #define FORECAST_KUBELET_MS 3000   /* a kubelet, until its node is Ready and it serves */
+#define FORECAST_WINDOW_MS 10000   /* etcd and the API server of a control plane, from the gate's closing until both are ready */
 #define FORECAST_VISIT_MS 2500     /* a node Pod, from its creation until its report is read */
 #define FORECAST_ROLLOUT_MS 10000  /* a wave of rollouts of a few pods each, one pod after the other, until the last is ready */
 #define FORECAST_POD_MS 10         /* the request that makes a node Pod: they are made one after the other */
