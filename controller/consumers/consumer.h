@@ -97,12 +97,16 @@ extern const size_t N_CONSUMERS;
 
 extern const struct consumer consumer_authority, consumer_nodes, consumer_root_configmaps, consumer_token_secrets,
 	consumer_cluster_info, consumer_pods, consumer_leases, consumer_extension_auth, consumer_kubeadm_certs,
-	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies, consumer_api_services;
+	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies, consumer_api_services, consumer_candidate;
 /* Which node Pods are left while no request is served: world.inspections. */
 result inspections_observe(struct observation *o, struct err *e) MUST_CHECK;
 
 /* --- Shared by consumers and engine ------------------------------------------------------------------------------- */
 
+/* The authority that a person brings: of that Secret in the authorities' namespace, checked against O (NULL: not known yet).
+ * ERR_INPUT: it can't be used, and why; ERR_NOT_FOUND. */
+result candidate_read(struct kube *kube, const struct settings *settings, const char *name, const struct cert *o, int64_t now_ms,
+		      struct cert **ret, struct key **ret_key, struct err *e) MUST_CHECK;
 /* One Secret or ConfigMap: what in its data has to do with the authority goes into the world's copies, by name. */
 void copies_look_at(struct world *w, const struct cert *old, const struct json *object, bool secret);
 /* LABEL_RUN of the node Pods whose reports count now: the run's leg, an inventory's before there is a run, or a plan's. Caller frees. */

@@ -54,18 +54,31 @@ static result make_probe(const struct made *m, int64_t now_ms, struct key **ret_
 	return leaf_make(&probe, *ret_key, m->cert, m->key, ret, e);
 }
 
-static result make(const struct request *r, enum authority a, const char *id, const char *old_pem, int64_t now_ms, struct made *ret,
-		   struct err *e)
+/* N: made here, or brought. */
+static result obtain(const struct applier *a, enum authority authority, const char *id, const struct cert *old, struct made *ret,
+		     struct err *e)
 {
-	struct cert *old cleanup(cert_freep) = NULL;
+	const struct request *r = a->world->request;
 	char *unique cleanup(str_freep) = str_printf(AUTHORITY_UNIT "%s", id);
-	const struct ca_request ca = { .common_name = authority_common_name(a), .unique = unique, .now_ms = now_ms,
+	const struct ca_request ca = { .common_name = authority_common_name(authority), .unique = unique, .now_ms = a->world->now_ms,
 				       .validity_ms = r->validity_ms };
+	if (r->authority_secret) {
+		TRY_CTX(candidate_read(a->kube, a->settings, r->authority_secret, old, a->world->now_ms, &ret->cert, &ret->key, e), e,
+			"Secret %s", r->authority_secret);
+		return OK;
+	}
 	TRY(key_generate(r->key_algorithm, &ret->key, e));
-	TRY(ca_make(&ca, ret->key, &ret->cert, e));
+	return ca_make(&ca, ret->key, &ret->cert, e);
+}
+
+static result make(const struct applier *a, enum authority authority, const char *id, const char *old_pem, struct made *ret, struct err *e)
+{
+	const int64_t now = a->world->now_ms;
+	struct cert *old cleanup(cert_freep) = NULL;
 	TRY(cert_from_pem(old_pem, strlen(old_pem), &old, e));
-	TRY_CTX(ca_cross_sign(old, ret->cert, ret->key, now_ms, &ret->bridge_back, e), e, "certifying the old authority by the new one");
-	return a == AUTHORITY_KUBERNETES ? make_probe(ret, now_ms, &ret->probe_key, &ret->probe, e) : OK;
+	TRY(obtain(a, authority, id, old, ret, e));
+	TRY_CTX(ca_cross_sign(old, ret->cert, ret->key, now, &ret->bridge_back, e), e, "certifying the old authority by the new one");
+	return authority == AUTHORITY_KUBERNETES ? make_probe(ret, now, &ret->probe_key, &ret->probe, e) : OK;
 }
 
 static void set_cert(struct json *data, const char *name, const struct cert *c)
@@ -146,7 +159,7 @@ result apply_create_authority(const struct applier *a, const struct action *acti
 	if (!a->world->request || !old_pem)
 		return err_set(e, ERR_OTHER, "no control plane has reported its %s authority", authority_name(action->authority));
 	run_id(run->exists ? run->trigger : a->world->request->trigger, id);
-	TRY_CTX(make(a->world->request, action->authority, id, old_pem, a->world->now_ms, &m, e), e, "making the new %s authority",
+	TRY_CTX(make(a, action->authority, id, old_pem, &m, e), e, "making the new %s authority",
 		authority_name(action->authority));
 	char *name cleanup(str_freep) = str_printf("certrotation-%s-%s", authority_slug(action->authority), id);
 	char *path cleanup(str_freep) = secret_path(a, "");

@@ -77,6 +77,15 @@ static void look_at_authorities(const struct world *w, struct obstacles *ret)
 	}
 }
 
+/* Brought by a person, and of no use. */
+static void look_at_candidate(const struct world *w, struct obstacles *ret)
+{
+	if (w->run.exists || !w->request || !w->request->authority_secret || !w->candidate_problem)
+		return;
+	char *object cleanup(str_freep) = str_printf("Secret/%s", w->request->authority_secret);
+	add(ret, "AuthorityUnusable", object, NULL, str_dup(w->candidate_problem));
+}
+
 /* --- Clocks --------------------------------------------------------------------------------------------------------- */
 
 static void clocks_apart(struct obstacles *ret, const struct node_state *n, const struct node_state *other, const char *how, int64_t ms)
@@ -185,6 +194,7 @@ void preflight_look(const struct world *w, struct obstacles *ret)
 	for (size_t i = 0; i < w->n_nodes; i++)
 		look_at_role(&w->nodes[i], ret);
 	look_at_authorities(w, ret);
+	look_at_candidate(w, ret);
 	look_at_clocks(w, ret);
 	look_at_versions(w, ret);
 }

@@ -8,6 +8,8 @@
 #define DURATION_MAX_MS (INT64_MAX / 1000000) /* Go counts nanoseconds */
 #define TRIGGER_MAX 63
 #define ACCEPTED_MAX 100
+#define SECRET_NAME_MAX 253
+#define SECRET_NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyz0123456789-."
 
 static const char *const ALGORITHMS[] = { "RSA-2048", "RSA-4096", "ECDSA-P256", "ECDSA-P384" };
 
@@ -72,6 +74,21 @@ static result parse_algorithm(const struct json *spec, struct request *r, struct
 	return OK;
 }
 
+/* One Secret is one authority. */
+static result parse_secret(const struct json *spec, struct request *r, struct err *e)
+{
+	const struct json *ref = json_at(spec, "newAuthority", "secretRef", NULL);
+	const char *name = json_get_str(ref, "name");
+	if (!ref)
+		return OK;
+	if (!name || !*name || strlen(name) > SECRET_NAME_MAX || strspn(name, SECRET_NAME_CHARACTERS) != strlen(name))
+		return err_set(e, ERR_INPUT, "spec.newAuthority.secretRef.name must be the name of a Secret");
+	if (r->authorities & (r->authorities - 1))
+		return err_set(e, ERR_INPUT, "spec.newAuthority.secretRef brings one authority: name one in spec.authorities");
+	r->authority_secret = str_dup(name);
+	return OK;
+}
+
 static bool for_this_trigger(const struct json *part, const struct request *r)
 {
 	return str_eq(json_get_str(part, "trigger"), r->trigger);
@@ -129,6 +146,7 @@ static result parse_spec(const struct json *spec, struct request *r, struct err 
 	TRY(parse_mode(spec, r, e));
 	TRY(parse_what(spec, r, e));
 	TRY(parse_algorithm(spec, r, e));
+	TRY(parse_secret(spec, r, e));
 	TRY(parse_validity(json_get(spec, "newAuthority"), "spec.newAuthority.validityPeriod", 87600 * HOUR_MS,
 			   &r->validity_ms, e));
 	TRY(parse_validity(json_get(spec, "leaves"), "spec.leaves.validityPeriod", 0, &r->leaf_validity_ms, e));

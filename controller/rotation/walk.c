@@ -419,6 +419,11 @@ static void plan_look_for(const struct world *w, enum authority wanted, bool cer
 static void plan_authority(const struct world *w, int step, struct plan *ret)
 {
 	enum authority wanted = first_without(w, is_stored);
+	bool brought = !w->run.exists && w->request && w->request->authority_secret;
+	if (brought && (!w->candidate_known || w->candidate_problem)) { /* a problem is an obstacle: preflight.c says it */
+		plan_look_again(ret, LOOK_MS);
+		return;
+	}
 	for (size_t i = 0; i < w->n_nodes && wanted != AUTHORITY_COUNT; i++) {
 		if (!w->nodes[i].control_plane || !w->nodes[i].ca_pem || w->nodes[i].asked != wanted)
 			continue;

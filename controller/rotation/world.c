@@ -102,6 +102,7 @@ void request_release(struct request *r)
 	str_freep(&r->name);
 	str_freep(&r->uid);
 	str_freep(&r->trigger);
+	str_freep(&r->authority_secret);
 	str_freep(&r->key_algorithm);
 	strs_release(&r->accepted);
 	*r = (struct request){ 0 };
@@ -183,6 +184,7 @@ void world_release(struct world *w)
 	strs_release(&w->csrs_unsigned);
 	strs_release(&w->api_services_away);
 	str_freep(&w->authority);
+	str_freep(&w->candidate_problem);
 	world_drop_issued(w);
 	world_drop_copies(w);
 	memset(w, 0, sizeof *w);

@@ -24,6 +24,7 @@ struct request {
 	int64_t generation;
 	char *trigger;
 	authority_set authorities;             /* spec.authorities */
+	char *authority_secret;                /* spec.newAuthority.secretRef.name: N is brought; NULL: it is made */
 	char *key_algorithm;
 	int64_t validity_ms, leaf_validity_ms; /* leaf 0: as before */
 	bool approval_manual;
@@ -160,6 +161,10 @@ struct world {
 	const struct request *request;   /* borrowed; NULL: the run's CR is gone */
 	struct run run;
 	authority_set pending;           /* what a run for the request would rotate: what its trigger has not rotated yet */
+
+	/* What spec.newAuthority.secretRef names, before there is a run. */
+	bool candidate_known;
+	char *candidate_problem;         /* why it can't be used; NULL: it can */
 
 	bool nodes_known;
 	struct node_state *nodes;

@@ -49,6 +49,9 @@ static void test_bad_requests_name_the_field(void **state)
 	refuses("{\"trigger\":\"0123456789012345678901234567890123456789012345678901234567890123\"}", "spec.trigger");
 	refuses("{\"trigger\":\"a\",\"strategy\":\"Hope\"}", "spec.strategy");
 	refuses("{\"trigger\":\"a\",\"authorities\":[\"Etcd\",\"Vault\"]}", "spec.authorities");
+	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"secretRef\":{}}}", "spec.newAuthority.secretRef.name");
+	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"secretRef\":{\"name\":\"a/../b\"}}}", "spec.newAuthority.secretRef.name");
+	refuses("{\"trigger\":\"a\",\"authorities\":[\"Kubernetes\",\"Etcd\"],\"newAuthority\":{\"secretRef\":{\"name\":\"b\"}}}", "spec.authorities");
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"keyAlgorithm\":\"RSA-512\"}}", "spec.newAuthority.keyAlgorithm");
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"10y\"}}", "spec.newAuthority.validityPeriod");
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"1h\"}}", "spec.newAuthority.validityPeriod");
