@@ -83,15 +83,18 @@ static void add_volumes(const struct applier *a, const struct action *action, st
 		add_keys(a, volumes, mounts);
 }
 
-/* NET_ADMIN where a window may be needed: etcd's trust is asked for and not reached. */
-static bool needs_gate(const struct action *action)
+/* NET_ADMIN where a window is tried (before there is a bridge), or may be needed: etcd's trust is asked for and not reached. */
+static bool needs_gate(const struct applier *a, const struct action *action)
 {
 	int wanted = action->levels[FACET_ETCD_TRUST];
-	return wanted != FACET_UNTOUCHED_LEVEL && !facet_reached(action->node->levels[FACET_ETCD_TRUST], wanted);
+	bool rotated = authority_in(world_authorities(a->world), AUTHORITY_ETCD) && action->node->control_plane && !action->inspect;
+	if (rotated && !a->world->run.of[AUTHORITY_ETCD].bridge_pem)
+		return true;
+	return rotated && wanted != FACET_UNTOUCHED_LEVEL && !facet_reached(action->node->levels[FACET_ETCD_TRUST], wanted);
 }
 
 /* SYS_PTRACE: to see the flags of a process that has rights which this one has not. */
-static void add_security(struct json *container, const struct action *action)
+static void add_security(const struct applier *a, struct json *container, const struct action *action)
 {
 	static const char *const ACTING[] = { "DAC_OVERRIDE", "CHOWN", "FOWNER", "KILL", "SYS_PTRACE" };
 	static const char *const LOOKING[] = { "DAC_READ_SEARCH", "SYS_PTRACE" };
@@ -105,7 +108,7 @@ static void add_security(struct json *container, const struct action *action)
 	json_add_str(json_ensure_array(caps, "drop"), "ALL");
 	for (size_t i = 0; i < n; i++)
 		json_add_str(json_ensure_array(caps, "add"), capabilities[i]);
-	if (!action->inspect && needs_gate(action))
+	if (needs_gate(a, action))
 		json_add_str(json_ensure_array(caps, "add"), "NET_ADMIN");
 	json_set_str(json_ensure_object(s, "seLinuxOptions"), "type", "spc_t");
 	json_set_str(json_ensure_object(s, "appArmorProfile"), "type", "Unconfined");
@@ -149,6 +152,7 @@ static result make_desired(const struct applier *a, const struct action *action,
 		d.of[i].bridge_pem = copy_or_null(run->of[i].bridge_pem);
 	}
 	d.certify = action->certify;
+	d.gate = needs_gate(a, action);
 	d.leaf_validity_ms = a->world->request ? a->world->request->leaf_validity_ms : 0;
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		d.levels[f] = action->levels[f] == FACET_UNTOUCHED_LEVEL ? FACET_UNTOUCHED : action->levels[f];
@@ -237,7 +241,7 @@ static struct json *pod_object(const struct applier *a, const struct action *act
 	json_set_str(everything, "operator", "Exists");
 	json_add(json_ensure_array(spec, "tolerations"), everything);
 	add_volumes(a, action, spec, container);
-	add_security(container, action);
+	add_security(a, container, action);
 	json_add(json_ensure_array(spec, "containers"), container);
 	return pod;
 }

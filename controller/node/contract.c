@@ -150,6 +150,7 @@ result desired_from_json(const char *text, size_t len, struct desired *ret, stru
 	d.leaf_validity_ms = json_get_int(j, "leafValidityMs", 0);
 	d.deadline_ms = json_get_int(j, "deadlineMs", 0);
 	d.pods = json_get_bool(j, "pods", false);
+	d.gate = json_get_bool(j, "gate", false);
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		d.levels[f] = FACET_UNTOUCHED;
 	json_each(item, json_get(j, "levels"))
@@ -192,6 +193,8 @@ struct json *desired_to_json(const struct desired *d)
 		json_set_int(j, "deadlineMs", d->deadline_ms);
 	if (d->pods)
 		json_set_bool(j, "pods", true);
+	if (d->gate)
+		json_set_bool(j, "gate", true);
 	return j;
 }
 

@@ -40,6 +40,7 @@ struct desired {
 	int64_t leaf_validity_ms; /* 0: as the predecessor's */
 	int64_t deadline_ms;   /* how long this program may take; 0: 120,000 */
 	bool pods;             /* look at the pods' volumes too */
+	bool gate;             /* NET_ADMIN is there: try whether new connections can be held back (gate.h) */
 };
 void desired_release(struct desired *d);
 result desired_from_json(const char *text, size_t len, struct desired *ret, struct err *e) MUST_CHECK; /* ERR_INPUT */

@@ -62,6 +62,8 @@ void node_observe_etcd(struct node *n)
 	levels[FACET_ETCD_CA_KEY] = node_key_level(n, AUTHORITY_ETCD);
 	levels[FACET_ETCD_LEAF] = leaves_level(n, file);
 	levels[FACET_ETCD_TRUST] = file == TRUST_NEW && !has_read(n) ? TRUST_OLD : file;
+	if (!authorities(n)->bridge && levels[FACET_ETCD_LEAF] != FACET_UNKNOWN)
+		node_rehearse_window(n);
 }
 
 /* --- Talking to it ------------------------------------------------------------------------------------------------------------------- */
@@ -85,7 +87,8 @@ static result call_as_apiserver(const struct node *n, struct caller *ret, struct
 	TRY(file_read(n->layout.etcd_leaves[ETCD_API_CLIENT], PAIR_MAX, &ret->cert, e));
 	TRY(file_read(n->layout.etcd_client_key, PAIR_MAX, &ret->key, e));
 	cert_to_pem(authorities(n)->old, &ret->ca);
-	cert_to_pem(authorities(n)->new, &ret->ca);
+	if (authorities(n)->new)
+		cert_to_pem(authorities(n)->new, &ret->ca);
 	ret->id = (struct remote_identity){ n->layout.etcd_server, buf_str(&ret->ca), buf_str(&ret->cert), buf_str(&ret->key) };
 	return OK;
 }
@@ -95,6 +98,44 @@ static bool is_healthy(struct node *n UNUSED, const void *context)
 	const struct caller *c = context;
 	struct err e;
 	return remote_etcd_health(&c->id, &e).ok;
+}
+
+/* --- Rehearsing ----------------------------------------------------------------------------------------------------------------------- */
+
+static result check_members(const struct caller *c, const struct remote_etcd_view *v, struct err *e)
+{
+	if (v->learners)
+		return err_set(e, ERR_CONFLICT, "an etcd member is a learner yet: nothing restarts until it votes or is gone");
+	for (size_t i = 0; i < v->ids.n; i++) {
+		struct remote_identity id = c->id;
+		id.server = v->urls.items[i];
+		if (!*id.server)
+			return err_set(e, ERR_CONFLICT, "an etcd member was added and has not started: nothing restarts until it has, or is gone");
+		TRY_CTX(remote_etcd_health(&id, e), e, "nothing restarts while an etcd member is ill");
+	}
+	return OK;
+}
+
+static result rehearse_window(const struct node *n, struct err *e)
+{
+	struct caller c cleanup(caller_release) = { 0 };
+	struct remote_etcd_view v cleanup(remote_etcd_view_release) = { 0 };
+	TRY(call_as_apiserver(n, &c, e));
+	TRY(remote_etcd_look(&c.id, &v, e));
+	return check_members(&c, &v, e);
+}
+
+/* What a window needs is seen before anything is touched: past the drop there is no way back. A Pod that only looks can't try the gate. */
+void node_rehearse_window(struct node *n)
+{
+	struct err e = { 0 };
+	if (!remote_available())
+		return;
+	if (!rehearse_window(n, &e).ok)
+		report_add_blocker(n->report, "EtcdUnhealthy", n->layout.etcd_server, "%s: put etcd in order", e.message);
+	if (n->desired->gate && !gate_rehearse(&e).ok)
+		report_add_blocker(n->report, "GateImpossible", "nftables", "%s, and etcd's authority can't be rotated without refusing clients: give "
+				   "this node's kernel nf_tables, or take Etcd out of spec.authorities", e.message);
 }
 
 /* --- Leaves ---------------------------------------------------------------------------------------------------------------------------- */
@@ -120,20 +161,6 @@ result node_etcd_leaves(struct node *n, struct err *e)
 }
 
 /* --- The window -------------------------------------------------------------------------------------------------------------------------- */
-
-static result check_members(const struct caller *c, const struct remote_etcd_view *v, struct err *e)
-{
-	if (v->learners)
-		return err_set(e, ERR_CONFLICT, "an etcd member is a learner yet: nothing restarts until it votes or is gone");
-	for (size_t i = 0; i < v->ids.n; i++) {
-		struct remote_identity id = c->id;
-		id.server = v->urls.items[i];
-		if (!*id.server)
-			return err_set(e, ERR_CONFLICT, "an etcd member was added and has not started: nothing restarts until it has, or is gone");
-		TRY_CTX(remote_etcd_health(&id, e), e, "nothing restarts while an etcd member is ill");
-	}
-	return OK;
-}
 
 static bool leads_no_more(struct node *n UNUSED, const void *context)
 {

@@ -13,6 +13,8 @@
 struct gate;
 /* Shuts it for at most so many seconds. ERR_OTHER says why it can't: then nothing is shut. */
 result gate_shut(int port, int seconds, struct gate **ret, struct err *e) MUST_CHECK;
+/* Makes all of it but the port in the set, and takes it away again: whether this kernel can. ERR_OTHER. */
+result gate_rehearse(struct err *e) MUST_CHECK;
 /* Opens it, and takes away what was made for it. cleanup(gate_openp) */
 void gate_openp(struct gate **g);
 

@@ -24,28 +24,40 @@ void gate_openp(struct gate **g)
 }
 
 /* Declared, deleted and declared again: what a killed run has left goes, in the same transaction. */
-static char *rules(int port, int seconds)
+static char *rules(const char *elements)
 {
 	return str_printf("table inet " TABLE "\n"
 			  "delete table inet " TABLE "\n"
 			  "table inet " TABLE " {\n"
-			  "set shut { type inet_service; flags timeout; elements = { %d timeout %ds } }\n"
+			  "set shut { type inet_service; flags timeout; %s }\n"
 			  "chain input { type filter hook input priority " PRIORITY "; policy accept;\n"
 			  "iifname != \"lo\" tcp dport @shut tcp flags & (syn | ack) == syn drop\n"
 			  "}\n"
-			  "}\n", port, seconds);
+			  "}\n", elements);
 }
 
-result gate_shut(int port, int seconds, struct gate **ret, struct err *e)
+static result make(const char *elements, struct gate **ret, struct err *e)
 {
 	struct gate *g cleanup(gate_openp) = mem_alloc(sizeof *g);
-	char *text cleanup(str_freep) = rules(port, seconds);
+	char *text cleanup(str_freep) = rules(elements);
 	g->nft = nft_ctx_new(NFT_CTX_DEFAULT); /* ends the process itself when there is no memory */
 	nft_ctx_buffer_error(g->nft);
 	if (nft_run_cmd_from_buffer(g->nft, text) != 0) {
 		const char *why = nft_ctx_get_error_buffer(g->nft);
-		return err_set(e, ERR_OTHER, "new connections to port %d can't be held back: %.300s", port, why ? why : "nftables has failed");
+		return err_set(e, ERR_OTHER, "new connections can't be held back: %.300s", why && *why ? why : "nftables has failed");
 	}
 	*ret = steal(&g);
 	return OK;
+}
+
+result gate_shut(int port, int seconds, struct gate **ret, struct err *e)
+{
+	char *element cleanup(str_freep) = str_printf("elements = { %d timeout %ds }", port, seconds);
+	return make(element, ret, e);
+}
+
+result gate_rehearse(struct err *e)
+{
+	struct gate *g cleanup(gate_openp) = NULL;
+	return make("", &g, e);
 }

@@ -70,6 +70,9 @@ void node_rehearse_leaf(struct node *n, const char *path, const struct cert *lea
 /* Ditto when O could not certify another authority, or another could not certify O. */
 void node_rehearse_bridges(struct node *n, enum authority a, const struct key *old_key);
 
+/* Ditto when etcd is ill, or new connections to the API server could not be held back (etcd.c). */
+void node_rehearse_window(struct node *n);
+
 /* --- Observing (observe.c) ------------------------------------------------------------------------------------------------ */
 /* Fills the report's levels, times and blockers from the node as it is now. */
 result node_observe(struct node *n, struct err *e) MUST_CHECK;

@@ -146,6 +146,11 @@ result gate_shut(int port, int seconds, struct gate **ret, struct err *e)
 	return OK;
 }
 
+result gate_rehearse(struct err *e)
+{
+	return machine.no_gate ? err_set(e, ERR_OTHER, "no netfilter here") : OK;
+}
+
 void gate_openp(struct gate **g)
 {
 	if (*g)
@@ -599,6 +604,34 @@ static const struct blocker *blocker_of(const struct report *r, const char *code
 	return NULL;
 }
 
+/* Before anything is touched, while that can still be refused. */
+static void test_the_window_is_rehearsed(void **state UNUSED)
+{
+	static const struct { const char *ill; bool no_gate, gate; const char *code, *part; } CASES[] = {
+		{ NULL, false, true, NULL, NULL },
+		{ OTHER_URL, false, true, "EtcdUnhealthy", OTHER_URL },
+		{ NULL, true, true, "GateImpossible", "no netfilter here" },
+		{ NULL, true, false, NULL, NULL }, /* by a Pod that may only look */
+	};
+	struct tree t cleanup(tree_release) = control_plane();
+	boot(&t);
+	for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+		struct run r cleanup(run_release);
+		struct err e = { 0 };
+		begin(&t, false, &r);
+		machine.ill = CASES[i].ill;
+		machine.no_gate = CASES[i].no_gate;
+		r.desired.gate = CASES[i].gate;
+		cert_freep(&r.node.of[AUTHORITY_ETCD].bridge);
+		assert_ok(node_observe(&r.node, &e), e);
+		assert_int_equal(r.report.n_blockers, CASES[i].code != NULL);
+		const struct blocker *b = CASES[i].code ? blocker_of(&r.report, CASES[i].code) : NULL;
+		assert_true(!CASES[i].code || (b && strstr(b->message, CASES[i].part)));
+		assert_log("");
+		machine.ill = NULL;
+	}
+}
+
 static void test_an_external_etcd(void **state UNUSED)
 {
 	static const char *const SERVERS[] = { "https://10.0.0.7:2379", "https://127.0.0.1:2379,https://10.0.0.7:2379" };
@@ -667,6 +700,7 @@ int main(void)
 		cmocka_unit_test(test_a_window_that_was_cut_short),
 		cmocka_unit_test(test_no_window_while_something_is_wrong),
 		cmocka_unit_test(test_trust_that_is_not_taken_up),
+		cmocka_unit_test(test_the_window_is_rehearsed),
 		cmocka_unit_test(test_an_external_etcd),
 		cmocka_unit_test(test_etcd_that_trusts_another_file),
 		cmocka_unit_test(test_back_to_the_very_files),
