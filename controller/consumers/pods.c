@@ -39,6 +39,19 @@ static bool mounts_ca(const struct json *pod)
 	return false;
 }
 
+/* kubeadm's files on the node: kubeconfigs, etcd's certificates for backups, … */
+static bool mounts_node_files(const struct json *pod)
+{
+	static const char folder[] = "/etc/kubernetes";
+	json_each(v, json_at(pod, "spec", "volumes", NULL)) {
+		const char *path = json_str(json_at(v, "hostPath", "path", NULL));
+		char next = path && str_starts(path, folder) ? path[strlen(folder)] : 'x';
+		if (!next || next == '/')
+			return true;
+	}
+	return false;
+}
+
 static int64_t time_of(const struct json *text)
 {
 	struct err e;
@@ -190,15 +203,38 @@ static void look_at_mixed(struct look *l, struct node_state *n, const struct nod
 }
 
 /* For a plan: one that goes already, and ours, which re-read their CA, need no restart. */
-static void look_ahead(struct look *l, const struct json *pod, bool user)
+static bool look_ahead(struct look *l, const struct json *pod, bool user)
 {
 	if (!user || is_ours(l->o->settings, pod) || json_at(pod, "metadata", "deletionTimestamp", NULL))
-		return;
+		return false;
 	l->o->world->pods_total++;
 	add_straggler(l, pod, NULL);
+	return true;
 }
 
-static void look_at_workload(struct look *l, struct node_state *n, const struct node_report *slot, const struct json *pod)
+/* Whether a container may have read the node's files before the run had written the last of them. */
+static bool has_read_before(const struct json *list, const struct node_report *slot)
+{
+	json_each(c, list) {
+		const struct json *running = json_at(c, "state", "running", NULL);
+		if (running && (!slot->has || !slot->report.written_ms || time_of(json_get(running, "startedAt")) <= slot->report.written_ms))
+			return true;
+	}
+	return false;
+}
+
+/* From the drop on files change once more, and for nobody who has read them since: then it is no longer asked. */
+static void look_at_node_files(struct look *l, const struct node_report *slot, const struct json *pod)
+{
+	const struct run *run = &l->o->world->run;
+	if (run->dropping || is_ours(l->o->settings, pod) || annotation(pod, "kubernetes.io/config.mirror") || !mounts_node_files(pod))
+		return;
+	if (world_is_planned(l->o->world) || has_read_before(json_at(pod, "status", "containerStatuses", NULL), slot))
+		add_straggler(l, pod, "it mounts /etc/kubernetes and may have read what was there");
+}
+
+/* True when it is named as one that has not read N. */
+static bool look_at_workload(struct look *l, struct node_state *n, const struct node_report *slot, const struct json *pod)
 {
 	const char *uid = json_str_or(json_at(pod, "metadata", "uid", NULL), "");
 	struct pod_look seen = { 0 };
@@ -208,20 +244,21 @@ static void look_at_workload(struct look *l, struct node_state *n, const struct 
 	bool known_user = mounts_ca(pod);
 	look_at_mixed(l, n, slot, pod, uid);
 	if (!seen.running)
-		return;
-	if (world_is_planned(l->o->world)) {
-		look_ahead(l, pod, known_user || stale);
-		return;
-	}
+		return false;
+	if (world_is_planned(l->o->world))
+		return look_ahead(l, pod, known_user || stale);
 	l->o->world->pods_total += known_user || stale || seen.old;
 	if (is_ours(l->o->settings, pod)) {
 		n->own_pod_stale = n->own_pod_stale || stale;
-	} else if (seen.old || stale) {
+		return false;
+	}
+	if (seen.old || stale) {
 		bool going = json_at(pod, "metadata", "deletionTimestamp", NULL) != NULL;
 		add_straggler(l, pod, going ? "a pod is terminating" : stale ? "its mounted CA is still the old one" : NULL);
-	} else if (seen.unseen && known_user) {
-		n->pods_unseen = true;
+		return true;
 	}
+	n->pods_unseen = n->pods_unseen || (seen.unseen && known_user);
+	return false;
 }
 
 static bool each_pod(void *context, const struct json *pod)
@@ -232,7 +269,10 @@ static bool each_pod(void *context, const struct json *pod)
 	if (!n || str_eq(phase, "Succeeded") || str_eq(phase, "Failed"))
 		return true;
 	look_at_static_pod(n, pod);
-	look_at_workload(l, n, &l->o->reports[n - l->o->world->nodes], pod);
+	const struct node_report *slot = &l->o->reports[n - l->o->world->nodes];
+	bool own = authority_in(world_authorities(l->o->world), AUTHORITY_KUBERNETES);
+	if (!own || !look_at_workload(l, n, slot, pod))
+		look_at_node_files(l, slot, pod);
 	return true;
 }
 

@@ -307,6 +307,7 @@ result report_from_json(const char *text, size_t len, struct report *ret, struct
 	levels_from_json(json_get(j, "levels"), &r);
 	for (size_t p = 0; p < PROCESS_COUNT; p++)
 		r.started_ms[p] = json_get_int(json_get(j, "started"), PROCESSES[p], 0);
+	r.written_ms = json_get_int(j, "written", 0);
 	strs_from_json(json_get(j, "restarted"), &r.restarted);
 	strs_from_json(json_get(j, "changed"), &r.changed);
 	r.asked = authority_by_name(json_str_or(json_get(j, "authority"), ""));
@@ -432,6 +433,8 @@ static struct json *report_json(const struct report *r, const struct limits *mos
 	json_set_bool(j, "controlPlane", r->control_plane);
 	json_set_int(j, "at", r->at_ms);
 	add_numbers(j, r);
+	if (r->written_ms)
+		json_set_int(j, "written", r->written_ms);
 	add_strs(j, "restarted", &r->restarted, PROCESS_COUNT, WORD_MAX);
 	add_strs(j, "changed", &r->changed, most->changed, CONTRACT_REPORT_MAX);
 	set_cut(j, "adminSubject", r->admin_subject, 300);

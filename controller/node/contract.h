@@ -62,6 +62,7 @@ struct report {
 	int64_t at_ms;                     /* when the observation ended, by the node's clock */
 	int levels[FACET_COUNT];           /* in force */
 	int64_t started_ms[PROCESS_COUNT]; /* 0: not running or not there */
+	int64_t written_ms;                /* when what others may read of /etc/kubernetes was last written; 0: not known */
 	struct strs restarted;             /* processes that this very run restarted */
 	struct strs changed;               /* files that this very run wrote (cut at 30) */
 	enum authority asked;              /* whose certificates follow */

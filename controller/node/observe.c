@@ -395,6 +395,22 @@ static void observe_authority(struct node *n, enum authority a)
 				   "key and subject, and give it to every node, kubeconfig and client first", until);
 }
 
+/* The files that somebody else's Pod may have mounted and read: what has started later than all of them has read them as they are. */
+static void observe_written(struct node *n)
+{
+	const struct layout *l = &n->layout;
+	const char *const files[] = { l->of[AUTHORITY_KUBERNETES].ca_crt, l->kubelet_conf, l->admin_conf, l->super_admin_conf, l->manager_conf,
+				      l->scheduler_conf, l->apiserver_crt, l->kubelet_client_crt, l->of[AUTHORITY_FRONT_PROXY].ca_crt,
+				      l->proxy_client_crt, l->of[AUTHORITY_ETCD].ca_crt, l->etcd_leaves[ETCD_SERVER],
+				      l->etcd_leaves[ETCD_PEER], l->etcd_leaves[ETCD_API_CLIENT], l->etcd_leaves[ETCD_HEALTH_CLIENT] };
+	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+		int64_t written = 0;
+		struct err e;
+		if (files[i] && file_mtime(files[i], &written, &e).ok && written > n->report->written_ms)
+			n->report->written_ms = written;
+	}
+}
+
 /* --- All of it ----------------------------------------------------------------------------------------------------------------- */
 
 result node_find_processes(struct node *n, struct err *e)
@@ -507,6 +523,7 @@ result node_observe(struct node *n, struct err *e)
 		return OK; /* a blocker says what is missing, and nothing more is known */
 	observe_authorities(n);
 	observe_others(n);
+	observe_written(n);
 	set(n, FACET_CLEAN, node_is_clean(n) ? CLEAN_YES : CLEAN_NO);
 	TRY(observe_pods(n, e));
 	n->report->at_ms = clock_now_ms();

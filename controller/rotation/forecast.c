@@ -426,7 +426,7 @@ static void details(const struct world *w, enum phase p, struct json *phase)
 	if (p == PHASE_PREPARING && w->kubeadm_certs == SEEN_YES)
 		add_note(phase, "Secret kube-system/kubeadm-certs (old keys for joins of control planes) is deleted");
 	bool own = authority_in(world_authorities(w), AUTHORITY_KUBERNETES);
-	if (p == PHASE_RESTARTING_WORKLOADS && own)
+	if (p == PHASE_RESTARTING_WORKLOADS && (own || authority_in(world_authorities(w), AUTHORITY_ETCD)))
 		workloads(w, phase);
 	if (p == PHASE_AWAITING_APPROVAL && w->request->approval_manual)
 		add_note(phase, "it waits for spec.approve, for as long as that takes");

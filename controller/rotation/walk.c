@@ -694,7 +694,7 @@ WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_PUBLISHING_NEW, KUBERNETES, "admin-kubeconfig", "the administrator's new kubeconfig is in its Secret",
 	  .holds = admin_kubeconfig_stored, .plan = plan_admin },
 
-	{ PHASE_RESTARTING_WORKLOADS, KUBERNETES, "workloads", "every pod has read the new authority",
+	{ PHASE_RESTARTING_WORKLOADS, KUBERNETES | ETCD, "workloads", "every pod has read the new authority",
 	  .holds = workloads_restarted, .plan = plan_workloads },
 	{ PHASE_RESTARTING_WORKLOADS, KUBERNETES, "volumes", "mounted CAs carry the new authority only",
 	  .holds = own_volumes_new, .plan = plan_own_volumes },

@@ -557,6 +557,42 @@ static void test_pods_that_were_not_seen(void **state)
 	}
 }
 
+/* Pods that mount kubeadm's files from the node: whoever has not started since the last of them was written. */
+static void test_pods_that_read_files_of_the_node(void **state)
+{
+	(void)state;
+	static const struct { const char *path; int64_t written_ms; bool mirror, dropping, lags; } cases[] = {
+		{ "/etc/kubernetes/pki/etcd", STARTED_MS + 1, false, false, true },
+		{ "/etc/kubernetes", STARTED_MS + 1, false, false, true },
+		{ "/etc/kubernetes/admin.conf", STARTED_MS, false, false, true },   /* the second in which it started: in doubt before */
+		{ "/etc/kubernetes/admin.conf", STARTED_MS - 1, false, false, false },
+		{ "/etc/kubernetes/admin.conf", 0, false, false, true },            /* not known when */
+		{ "/etc/kubernetes.d", STARTED_MS + 1, false, false, false },
+		{ "/", STARTED_MS + 1, false, false, false },
+		{ "/etc/kubernetes/pki", STARTED_MS + 1, true, false, false },      /* a static Pod: looked at on the node */
+		{ "/etc/kubernetes/pki", STARTED_MS + 1, false, true, false },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct api a cleanup(api_release) = { 0 };
+		struct err e = { 0 };
+		struct json *items = json_array(), *one = pod("aaaaaaa1", "backup", "", STARTED, "");
+		struct json *volume = json_object();
+		json_set_str(json_ensure_object(volume, "hostPath"), "path", cases[i].path);
+		json_set(json_ensure_object(one, "spec"), "volumes", json_array());
+		json_add(json_ensure_array(json_ensure_object(one, "spec"), "volumes"), volume);
+		if (cases[i].mirror)
+			json_set_str(json_ensure_object(json_ensure_object(one, "metadata"), "annotations"), "kubernetes.io/config.mirror", "x");
+		json_add(items, one);
+		start_with_pods(&a, items);
+		a.world.run.dropping = cases[i].dropping;
+		a.world.run.authorities = AUTHORITY_BIT(AUTHORITY_ETCD);
+		a.reports[0].report.written_ms = cases[i].written_ms;
+		assert_ok(consumer_pods.observe(&a.o, &e), e);
+		if (a.world.n_stragglers != cases[i].lags)
+			fail_msg("case %zu: %zu", i, a.world.n_stragglers);
+	}
+}
+
 /* Whose pod it is can't be asked: then nothing is known of pods. */
 static void test_owners_that_cannot_be_read(void **state)
 {
@@ -586,6 +622,7 @@ int main(void)
 		cmocka_unit_test(test_csrs),
 		cmocka_unit_test(test_stragglers_by_owner),
 		cmocka_unit_test(test_pods_that_were_not_seen),
+		cmocka_unit_test(test_pods_that_read_files_of_the_node),
 		cmocka_unit_test(test_owners_that_cannot_be_read),
 	};
 	return cmocka_run_group_tests(tests, make_world, drop_world);

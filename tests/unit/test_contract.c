@@ -104,6 +104,7 @@ static void fill(struct report *r)
 		r->levels[f] = f % 2 ? FACET_UNKNOWN : f % (facet_top((enum facet)f) + 1);
 	r->levels[FACET_KUBELET_SERVER] = FACET_ABSENT;
 	r->started_ms[PROCESS_KUBELET] = 1763999999000;
+	r->written_ms = 1763999998123;
 	r->started_ms[PROCESS_ETCD] = 7;
 	strs_add(&r->restarted, "kubelet");
 	strs_add(&r->changed, "/etc/kubernetes/pki/ca.crt");

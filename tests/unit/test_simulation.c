@@ -349,7 +349,7 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 
 static void observe_stragglers(const struct sim *s, struct world *w)
 {
-	for (size_t i = 0; i < PODS; i++) {
+	for (size_t i = 0; i < PODS && has(s, AUTHORITY_KUBERNETES); i++) {
 		if (s->pods[i] & (s->back ? O : N))
 			continue;
 		struct straggler *g = world_add_straggler(w);
