@@ -773,7 +773,7 @@ static void test_bulk_obeys_retry_after(void **state)
 	struct peer *peer cleanup(peer_stopp) = peer_one(note_pause, &p);
 	struct kube *k cleanup(kube_freep) = kube_of(peer);
 	struct kube_bulk *items = bulk_of(3);
-	kube_patch_all(k, items, 3, 5); /* 200 ms apart: the answer is there before the second would start */
+	kube_patch_all(k, items, 3, 2); /* 500 ms apart: the answer is there before the second would start */
 	assert_int_equal(peer_requests(peer), 4);
 	assert_true(p.next_at_ms - p.busy_at_ms >= 995);
 	for (size_t i = 0; i < 3; i++)
