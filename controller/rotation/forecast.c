@@ -443,7 +443,8 @@ static int64_t add_phases(const struct world *w, struct json *plan)
 		int64_t seconds = phase_seconds(w, (enum phase)p);
 		total += seconds;
 		json_set_str(j, "phase", t->name);
-		json_set_str(j, "moves", t->moves);
+		struct buf moves cleanup(buf_release) = BUF_INIT;
+		json_set_str(j, "moves", walk_moves(world_authorities(w), (enum phase)p, &moves) ? buf_str(&moves) : "nothing");
 		json_set_int(j, "estimatedSeconds", seconds);
 		restarts(w, (enum phase)p, j);
 		details(w, (enum phase)p, j);

@@ -23,7 +23,6 @@ enum phase {
 struct phase_text {
 	const char *name;      /* "TrustingBoth": status, Events, metrics and logs say this */
 	const char *condition; /* "TrustDistributed": True once the phase's proof holds; NULL: it has none */
-	const char *moves;     /* what it moves, for people */
 	const char *restarts;  /* what it restarts, for people */
 };
 const struct phase_text *phase_text(enum phase p);

@@ -71,6 +71,28 @@ static void summary_conditions(const struct status_input *in, struct json *statu
 		add_condition(in, status, "Stalled", true, reason, message);
 }
 
+/* Whose phases they are: what runs, or, once it is over, what was asked for. */
+static authority_set rotated(const struct status_input *in)
+{
+	authority_set set = world_authorities(in->world);
+	return set ? set : in->request->authorities;
+}
+
+static void phase_condition(const struct status_input *in, enum phase p, struct json *status, const char *message)
+{
+	struct buf moves cleanup(buf_release) = BUF_INIT;
+	const char *condition = phase_text(p)->condition;
+	bool done = in->standing == STANDING_DONE || (in->position && in->position->phase_done[p]);
+	bool now = in->position && in->position->phase == p;
+	bool any = walk_moves(rotated(in), p, &moves);
+	if (done && any)
+		add_condition(in, status, condition, true, "Proven", buf_str(&moves));
+	else if (done)
+		add_condition(in, status, condition, true, "NotApplicable", "the authorities that are rotated need no step of it");
+	else
+		add_condition(in, status, condition, false, now ? "InProgress" : "NotReached", now ? message : "an earlier phase is not finished");
+}
+
 static void phase_conditions(const struct status_input *in, struct json *status, const char *message)
 {
 	bool back = in->standing == STANDING_ROLLED_BACK || in->world->run.back;
@@ -82,10 +104,7 @@ static void phase_conditions(const struct status_input *in, struct json *status,
 			add_condition(in, status, t->condition, false, "RolledBack", "the run goes back, or has gone back");
 			continue;
 		}
-		bool done = in->standing == STANDING_DONE || (in->position && in->position->phase_done[p]);
-		bool now = in->position && in->position->phase == (enum phase)p;
-		add_condition(in, status, t->condition, done, done ? "Proven" : now ? "InProgress" : "NotReached",
-			      done ? t->moves : now ? message : "an earlier phase is not finished");
+		phase_condition(in, (enum phase)p, status, message);
 	}
 }
 
@@ -134,7 +153,21 @@ static void workload_progress(const struct world *w, struct json *status)
 	add_progress(status, "Pods", w->pods_total > pods ? w->pods_total - pods : 0, w->pods_total, &names);
 }
 
-static void progress(const struct world *w, enum phase now, struct json *status)
+static void other_progress(const struct world *w, struct json *status)
+{
+	authority_set set = world_authorities(w);
+	if (authority_in(set, AUTHORITY_FRONT_PROXY)) {
+		facet_progress(w, status, "FrontProxiesTrustingNew", FACET_PROXY_TRUST, TRUST_BOTH);
+		facet_progress(w, status, "FrontProxyLeaves", FACET_PROXY_LEAF, LEAF_BRIDGE);
+		facet_progress(w, status, "FrontProxiesTrustingOnlyNew", FACET_PROXY_TRUST, TRUST_NEW);
+	}
+	if (authority_in(set, AUTHORITY_ETCD)) {
+		facet_progress(w, status, "EtcdLeaves", FACET_ETCD_LEAF, LEAF_BRIDGE);
+		facet_progress(w, status, "EtcdMembersTrustingOnlyNew", FACET_ETCD_TRUST, TRUST_NEW);
+	}
+}
+
+static void own_progress(const struct world *w, enum phase now, struct json *status)
 {
 	bool only = now >= PHASE_PUBLISHING_NEW;
 	const struct tally *a = &w->root_configmaps, *b = &w->token_secrets;
@@ -147,6 +180,13 @@ static void progress(const struct world *w, enum phase now, struct json *status)
 	if (now >= PHASE_RESTARTING_WORKLOADS)
 		workload_progress(w, status);
 	facet_progress(w, status, "ServersTrustingOnlyNew", FACET_TRUST, TRUST_NEW);
+}
+
+static void progress(const struct world *w, enum phase now, struct json *status)
+{
+	if (authority_in(world_authorities(w), AUTHORITY_KUBERNETES))
+		own_progress(w, now, status);
+	other_progress(w, status);
 }
 
 /* --- Blockers, stragglers ------------------------------------------------------------------------------------------------- */
@@ -375,7 +415,7 @@ static void resting_part(const struct status_input *in, struct json *status)
 	struct buf message cleanup(buf_release) = BUF_INIT;
 	if (in->standing == STANDING_DONE) {
 		json_set_str(status, "phase", phase_text(PHASE_COMPLETED)->name);
-		buf_addf(&message, "trigger \"%s\" is done: the cluster knows its certificate authority only", in->request->trigger);
+		buf_addf(&message, "trigger \"%s\" is done: the cluster knows the new certificate authorities only", in->request->trigger);
 		summary_conditions(in, status, true, false, "Completed", buf_str(&message));
 		phase_conditions(in, status, "");
 		return;
@@ -469,8 +509,11 @@ static void proof_events(const struct json *previous, const struct json *next, s
 		const struct phase_text *t = phase_text((enum phase)p);
 		if (!t->condition || is_true(previous, t->condition) || !is_true(next, t->condition))
 			continue;
-		char note[256];
-		snprintf(note, sizeof note, "%s is proven: %s", t->name, t->moves);
+		char note[sizeof ret->note];
+		const struct json *c = condition_of(next, t->condition);
+		if (!str_eq(json_get_str(c, "reason"), "Proven"))
+			continue;
+		snprintf(note, sizeof note, "%s is proven: %s", t->name, json_str_or(json_get(c, "message"), ""));
 		event(ret, max, n, false, t->condition, note);
 	}
 }

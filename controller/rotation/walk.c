@@ -759,9 +759,26 @@ static bool in_scope(const struct step *s, bool control_plane)
 	return s->scope == SCOPE_NODES || (s->scope == SCOPE_CONTROL_PLANES && control_plane);
 }
 
+static bool is_step_of(authority_set set, const struct step *s)
+{
+	return !s->of || (s->of & set);
+}
+
 bool walk_applies(const struct world *w, const struct step *s)
 {
-	return !s->of || (s->of & world_authorities(w));
+	return is_step_of(world_authorities(w), s);
+}
+
+bool walk_moves(authority_set set, enum phase p, struct buf *out)
+{
+	bool any = false;
+	for (size_t i = 0; i < ARRAY_LEN(STEPS); i++) {
+		if (STEPS[i].phase != p || !is_step_of(set, &STEPS[i]))
+			continue;
+		buf_addf(out, "%s%s", any ? "; " : "", STEPS[i].title);
+		any = true;
+	}
+	return any;
 }
 
 void walk_levels(const struct world *w, size_t step, bool control_plane, int ret_levels[static FACET_COUNT])

@@ -74,6 +74,8 @@ void walk_levels(const struct world *w, size_t step, bool control_plane, int ret
 bool walk_node_done(const struct world *w, size_t step, const struct node_state *n);
 /* False when it is a step of authorities that are not rotated. */
 bool walk_applies(const struct world *w, const struct step *s);
+/* What a phase moves for these authorities, for people: its steps' titles, joined. False when there is no step for them. */
+bool walk_moves(authority_set set, enum phase p, struct buf *out);
 
 /* False while a node Pod runs there or its back-off lasts; when to look again goes into ret. */
 bool walk_job_may_start(const struct world *w, const struct node_state *n, struct plan *ret);
