@@ -227,8 +227,10 @@ static void observe_rest(struct pass *p)
 		struct err e = { 0 };
 		if (!is_wanted(p, CONSUMERS[i]))
 			continue;
-		if (!CONSUMERS[i]->observe(&p->o, &e).ok)
-			note_error(p, CONSUMERS[i]->name, &e);
+		if (CONSUMERS[i]->observe(&p->o, &e).ok)
+			continue;
+		note_error(p, CONSUMERS[i]->name, &e);
+		p->world.unread = p->world.unread ? p->world.unread : CONSUMERS[i]->name;
 	}
 }
 
@@ -354,6 +356,8 @@ static void keep_finalizers(struct pass *p)
 
 static void log_position(struct pass *p)
 {
+	if (p->world.unread)
+		return; /* the error is in the log */
 	bool planned = world_is_planned(&p->world);
 	const struct step *s = walk_step(p->position.step);
 	const char *phase = planned ? "Planning" : phase_text(p->position.phase)->name, *step = planned ? "plan" : s ? s->name : "done";
@@ -370,24 +374,31 @@ static void metric(struct buf *b, const char *name, const char *type, const char
 	buf_addf(b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void show(struct pass *p)
+static void position_metrics(const struct pass *p, struct buf *m)
 {
 	bool walks = p->active < p->n_objects && !world_is_planned(&p->world);
+	metric(m, "certrotation_phase", "gauge", "1 for the phase of the run under way.");
+	for (size_t i = 0; i < PHASE_COUNT; i++)
+		buf_addf(m, "certrotation_phase{phase=\"%s\"} %d\n", phase_text((enum phase)i)->name,
+			 walks && p->position.phase == (enum phase)i);
+	metric(m, "certrotation_rolling_back", "gauge", "1 while the run goes back.");
+	buf_addf(m, "certrotation_rolling_back %d\n", p->active < p->n_objects && p->world.run.back);
+	metric(m, "certrotation_step", "gauge", "Steps of the walk that hold.");
+	buf_addf(m, "certrotation_step %zu\n", walks ? p->position.step : 0);
+	metric(m, "certrotation_stalled", "gauge", "1 when a person is waited for.");
+	buf_addf(m, "certrotation_stalled %d\n", p->active < p->n_objects && p->position.waits.stalled);
+}
+
+/* Where the run stands is left out while that is not known. */
+static void show(struct pass *p)
+{
 	struct buf m cleanup(buf_release) = BUF_INIT;
 	struct json *status cleanup(json_freep) = p->active < p->n_objects ? status_of(p, p->active, NULL)
 						   : p->n_objects	? json_copy(json_get(p->objects[0], "status") ? json_get(p->objects[0], "status") : p->objects[0])
 									: json_object();
 	char *text cleanup(str_freep) = json_text(status);
-	metric(&m, "certrotation_phase", "gauge", "1 for the phase of the run under way.");
-	for (size_t i = 0; i < PHASE_COUNT; i++)
-		buf_addf(&m, "certrotation_phase{phase=\"%s\"} %d\n", phase_text((enum phase)i)->name,
-			 walks && p->position.phase == (enum phase)i);
-	metric(&m, "certrotation_rolling_back", "gauge", "1 while the run goes back.");
-	buf_addf(&m, "certrotation_rolling_back %d\n", p->active < p->n_objects && p->world.run.back);
-	metric(&m, "certrotation_step", "gauge", "Steps of the walk that hold.");
-	buf_addf(&m, "certrotation_step %zu\n", walks ? p->position.step : 0);
-	metric(&m, "certrotation_stalled", "gauge", "1 when a person is waited for.");
-	buf_addf(&m, "certrotation_stalled %d\n", p->active < p->n_objects && p->position.waits.stalled);
+	if (!p->world.unread)
+		position_metrics(p, &m);
 	metric(&m, "certrotation_passes_total", "counter", "Passes of the engine.");
 	buf_addf(&m, "certrotation_passes_total %llu\n", (unsigned long long)p->g->passes);
 	metric(&m, "certrotation_actions_total", "counter", "Actions begun, by kind.");

@@ -363,6 +363,38 @@ static void running_part(const struct status_input *in, struct json *status)
 	status_blockers(in->world, p->phase, status);
 }
 
+/* Where not everything could be read, where the run stands is known from below only: what was said of it stays. */
+static bool is_known(const struct status_input *in)
+{
+	const struct run *run = &in->world->run;
+	const char *told = json_str(json_at(in->previous, "run", "trigger", NULL));
+	return !in->world->unread || !json_get(in->previous, "phase") || !str_eq(told, run->exists ? run->trigger : NULL);
+}
+
+static bool sums_up(const char *type)
+{
+	return str_eq(type, "Ready") || str_eq(type, "Reconciling") || str_eq(type, "Stalled");
+}
+
+/* The status before, and what could not be read. */
+static struct json *unread_status(const struct status_input *in)
+{
+	struct json *status = json_copy(in->previous), *conditions = json_array();
+	struct buf message cleanup(buf_release) = BUF_INIT;
+	waiting_message(in, &message);
+	json_set_int(status, "observedGeneration", in->request->generation);
+	set_cut(status, "waitingFor", buf_str(&in->position->waits.message), 200);
+	json_each(before, json_get(in->previous, "conditions")) {
+		struct json *c = json_copy(before);
+		json_set_int(c, "observedGeneration", in->request->generation);
+		if (sums_up(json_get_str(c, "type")))
+			set_cut(c, "message", buf_str(&message), TEXT_MAX);
+		json_add(conditions, c);
+	}
+	json_set(status, "conditions", conditions);
+	return status;
+}
+
 /* --- Plans ---------------------------------------------------------------------------------------------------------------- */
 
 /* No phase: nothing has begun. */
@@ -441,6 +473,8 @@ static void resting_part(const struct status_input *in, struct json *status)
 
 struct json *status_make(const struct status_input *in)
 {
+	if (in->standing == STANDING_RUNS && !is_known(in))
+		return unread_status(in);
 	struct json *status = json_object();
 	json_set_int(status, "observedGeneration", in->request->generation);
 	if (in->standing == STANDING_RUNS)

@@ -965,12 +965,15 @@ static bool node_down(const struct world *w, struct position *p)
 	return hold(p, "NodeNotReady", true);
 }
 
-/* Whether this is kubeadm's must be known before any program of ours runs on a node. */
+/* With a part unknown the walk stands at some earlier step, and what that would begin is begun already. And whether this is kubeadm's
+ * must be known before any program of ours runs on a node. */
 static bool unread(const struct world *w, struct position *p)
 {
-	if (w->run.exists || w->kubeadm_config != SEEN_UNKNOWN)
+	bool kubeadm = !w->run.exists && w->kubeadm_config == SEEN_UNKNOWN;
+	if (!w->unread && !kubeadm)
 		return false;
-	buf_add_str(&p->waits.message, "ConfigMap kube-system/kubeadm-config to be read");
+	p->waits.done = p->waits.total = 0;
+	buf_addf(&p->waits.message, "%s to be read", w->unread ? w->unread : "ConfigMap kube-system/kubeadm-config");
 	return hold(p, "Reading", false);
 }
 

@@ -6,6 +6,7 @@
  * - Predicates are monotone: once true they stay true under every later step's actions. Node steps are so by construction
  *   (facet.h); cluster steps speak only of "has N", "has nothing but N", "has no O". A node that joins in the middle makes an
  *   earlier predicate false, and the walk goes back by itself, for that node only.
+ * - Where not everything could be read, the position is a lower bound and nothing is begun.
  * - No step's actions leave a live pair of client and server unable to talk; the simulation checks it after every action.
  * - The table is the documentation: walk_print writes the picture of README.md from it.
  */

@@ -158,6 +158,7 @@ struct lease_state {
 
 struct world {
 	int64_t now_ms;
+	const char *unread;              /* what could not be read in this pass, static; NULL: all was. Until it is, nothing is begun */
 	const struct request *request;   /* borrowed; NULL: the run's CR is gone */
 	struct run run;
 	authority_set pending;           /* what a run for the request would rotate: what its trigger has not rotated yet */

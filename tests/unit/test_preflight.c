@@ -170,6 +170,29 @@ static void test_an_unread_kubeadm_config(void **state)
 	assert_no_plan(&c, &p);
 }
 
+/* Of what could not be read the walk knows nothing, and would begin again what it has done. What a person asks for is kept all the same. */
+static void test_what_was_not_read_begins_nothing(void **state)
+{
+	(void)state;
+	struct cluster c cleanup(cluster_release);
+	struct position p cleanup(position_release) = { 0 }, later cleanup(position_release) = { 0 };
+	struct plan plan cleanup(plan_release) = { 0 };
+	cluster_init(&c);
+	c.world.unread = "pods";
+	walk_locate(&c.world, &p);
+	assert_true(p.held);
+	assert_false(p.waits.stalled);
+	assert_string_equal(p.waits.reason, "Reading");
+	assert_string_equal(buf_str(&p.waits.message), "pods to be read");
+	assert_no_plan(&c, &p);
+	c.world.run.exists = c.request.rollback = true;
+	walk_locate(&c.world, &later);
+	walk_plan(&c.world, &later, &plan);
+	assert_int_equal(plan.n, 1);
+	assert_int_equal(plan.actions[0].kind, ACT_LATCH);
+	assert_int_equal(plan.actions[0].level, LATCH_ROLLBACK);
+}
+
 static void test_control_planes_without_label(void **state)
 {
 	(void)state;
@@ -417,6 +440,7 @@ int main(void)
 		cmocka_unit_test(test_a_cluster_in_order),
 		cmocka_unit_test(test_no_kubeadm_config),
 		cmocka_unit_test(test_an_unread_kubeadm_config),
+		cmocka_unit_test(test_what_was_not_read_begins_nothing),
 		cmocka_unit_test(test_control_planes_without_label),
 		cmocka_unit_test(test_control_planes_without_manifests),
 		cmocka_unit_test(test_a_node_that_is_not_ready),

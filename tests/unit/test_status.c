@@ -190,6 +190,41 @@ static void test_the_same_world_gives_the_same_status(void **state)
 	assert_string_equal(events[0].reason, "Preparing");
 }
 
+/* With a part unknown the walk stands at its beginning; that is no news for anybody. */
+static void test_what_was_not_read_takes_nothing_back(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.world.run.exists = true;
+	s.world.run.trigger = str_dup("q4");
+	struct position there = { .step = walk_find("publish-new"), .phase = PHASE_PUBLISHING_NEW, .phase_done = { true, true, true } };
+	s.in.position = &there;
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	struct status_event events[4];
+	s.world.unread = "pods";
+	s.request.generation = 8;
+	position_release(&s.position);
+	walk_locate(&s.world, &s.position);
+	s.in.position = &s.position;
+	s.in.previous = before;
+	s.in.apply_error = "pods: GET /api/v1/pods: 500: InternalError";
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(status, "phase"), "PublishingNew");
+	assert_true(json_equal(json_get(before, "progress"), json_get(status, "progress")));
+	assert_string_equal(condition(status, "LeavesReissued", "status"), "True");
+	assert_string_equal(condition(status, "Reconciling", "status"), "True");
+	assert_non_null(strstr(condition(status, "Ready", "message"), "pods to be read; last error: pods: GET"));
+	assert_string_equal(json_get_str(status, "waitingFor"), "pods to be read");
+	json_each(c, json_get(status, "conditions"))
+		assert_int_equal(json_get_int(c, "observedGeneration", 0), 8);
+	assert_int_equal(status_events(before, status, events, 4), 0);
+	str_freep(&s.world.run.trigger); /* another run: of it nothing was said */
+	s.world.run.trigger = str_dup("q5");
+	struct json *other cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(other, "phase"), "Preparing");
+}
+
 static void test_a_node_down_is_stalled_with_its_name(void **state)
 {
 	(void)state;
@@ -357,6 +392,7 @@ int main(void)
 		cmocka_unit_test(test_a_run_obeys_its_copy),
 		cmocka_unit_test(test_status_says_what_is_waited_for),
 		cmocka_unit_test(test_the_same_world_gives_the_same_status),
+		cmocka_unit_test(test_what_was_not_read_takes_nothing_back),
 		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
 		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
 		cmocka_unit_test(test_texts_keep_the_schema_s_limits),
