@@ -50,6 +50,7 @@ struct engine *engine_new(struct kube *kube, const struct settings *settings, co
 	g->kube = kube;
 	g->settings = *settings;
 	g->hooks = *hooks;
+	kube_gate(kube, hooks->may_act, hooks->context);
 	g->probes = http_pool_new(2, "certrotation-probe");
 	g->memory = probe_memory_new();
 	return g;
@@ -243,6 +244,11 @@ static void log_action(const struct action *a, const struct world *w UNUSED)
 		 "name", a->name ? a->name : "", "namespace", a->namespace ? a->namespace : "", NULL);
 }
 
+static bool may_act(const struct pass *p)
+{
+	return p->g->hooks.may_act(p->g->hooks.context);
+}
+
 static bool act(struct pass *p)
 {
 	const struct applier a = { p->g->kube, &p->g->settings, &p->world, p->o.reports };
@@ -250,7 +256,7 @@ static bool act(struct pass *p)
 	for (size_t i = 0; i < p->plan.n; i++) {
 		const struct action *action = &p->plan.actions[i];
 		struct err e = { 0 };
-		if (!p->g->hooks.may_act(p->g->hooks.context))
+		if (!may_act(p))
 			return acted;
 		log_action(action, &p->world);
 		p->g->actions[action->kind]++;
@@ -465,7 +471,8 @@ static result run_pass(struct pass *p, int64_t *ret_again_ms, struct err *e)
 	}
 	keep_finalizers(p);
 	acted = act(p);
-	report_all(p);
+	if (may_act(p))
+		report_all(p);
 	show(p);
 	*ret_again_ms = next_look(p, acted);
 	return OK;

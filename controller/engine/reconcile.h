@@ -3,7 +3,8 @@
  * Invariants
  * - Nothing is kept from pass to pass but what handshakes have shown (probe_memory) and when the status was written last.
  * - A pass that could not read everything begins nothing but what a person has asked for (ACT_LATCH), and says what it could not read.
- * - A pass begins no action once `may_act` says no (the Lease is lost): looked at before every action.
+ * - A pass begins no action once `may_act` says no (the Lease is lost): looked at before every action, and, for a process may be
+ *   stopped anywhere, before every request that writes, of whatever there was to do (kube_gate).
  */
 #ifndef RECONCILE_H
 #define RECONCILE_H

@@ -59,6 +59,8 @@ struct kube {
 	struct http_pool *pool;
 	int64_t timeout_ms; /* 0: http.h's */
 	int tries;          /* 0: TRIES */
+	bool (*may_write)(void *context); /* NULL: always */
+	void *gate_context;
 };
 
 /* --- Files that may change ---------------------------------------------------------------------------------------- */
@@ -331,6 +333,12 @@ void kube_limits(struct kube *k, int64_t timeout_ms, int tries)
 	k->tries = tries;
 }
 
+void kube_gate(struct kube *k, bool (*may_write)(void *context), void *context)
+{
+	k->may_write = may_write;
+	k->gate_context = context;
+}
+
 const char *kube_server(const struct kube *k)
 {
 	return k->have.server;
@@ -489,9 +497,17 @@ static struct http_request request_of(const struct call *c, const char *url)
 	};
 }
 
+static result check_gate(const struct kube *k, const char *method, const char *path, struct err *e)
+{
+	if (!k->may_write || str_eq(method, "GET") || k->may_write(k->gate_context))
+		return OK;
+	return err_set(e, ERR_DENIED, "%s %.*s: not sent: writing is no longer this process's", method, path_len(path), path);
+}
+
 static result call_once(struct kube *k, const struct call *c, struct http_response *r, struct err *e)
 {
 	TRY(refresh(k, e));
+	TRY(check_gate(k, c->method, c->path, e));
 	char *url cleanup(str_freep) = url_of(k, c->path, c->query);
 	struct http_request q = request_of(c, url);
 	q.timeout_ms = k->timeout_ms;
@@ -851,6 +867,16 @@ static bool bulk_identity(struct bulk *b)
 	return false;
 }
 
+/* False: nothing more is sent. */
+static bool bulk_gate(struct bulk *b)
+{
+	struct err why = { 0 };
+	if (check_gate(b->k, "PATCH", b->items[0].path, &why).ok)
+		return true;
+	bulk_fail_rest(b, &why);
+	return false;
+}
+
 static int64_t bulk_wait_ms(const struct bulk *b)
 {
 	int64_t left_us = b->next_us - clock_monotonic_ms() * 1000;
@@ -891,7 +917,7 @@ static struct http_item *bulk_next(void *context, int64_t *ret_wait_ms)
 	struct bulk *b = context;
 	*ret_wait_ms = -1;
 	struct flight *f = flight_free(b);
-	if (!f || !bulk_has_more(b) || !bulk_identity(b))
+	if (!f || !bulk_has_more(b) || !bulk_gate(b) || !bulk_identity(b))
 		return NULL;
 	int64_t wait_ms = bulk_wait_ms(b);
 	if (wait_ms > 0) {

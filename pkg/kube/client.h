@@ -34,6 +34,9 @@ void kube_freep(struct kube **k);
 /* For a caller with a deadline of its own: a request takes at most timeout_ms (0: 30 s) and is tried at most `tries` times
  * (0: five). Not of streams and bulk. A clone begins with the defaults. */
 void kube_limits(struct kube *k, int64_t timeout_ms, int tries);
+/* Asked before each request that is not a GET, the last moment there is: false, and it is not sent (ERR_DENIED). Of a clone there is
+ * none. NULL: everything is sent. */
+void kube_gate(struct kube *k, bool (*may_write)(void *context), void *context);
 const char *kube_server(const struct kube *k);     /* "https://10.96.0.1:443" */
 const char *kube_namespace(const struct kube *k);  /* of our ServiceAccount; "" outside */
 /* What we trust just now (re-read first; what was read last when that fails). Borrowed until the next call. */

@@ -297,6 +297,36 @@ static void test_writes_are_not_repeated(void **state)
 	}
 }
 
+static bool open_gate(void *context)
+{
+	int *left = context;
+	return (*left)-- > 0;
+}
+
+/* Whoever has lost the Lease may read, and tell nobody anything. */
+static void test_a_gate(void **state)
+{
+	(void)state;
+	struct answers a = { .list = { { 200, "", "{}" } } };
+	struct peer *peer cleanup(peer_stopp) = peer_one(answer_next, &a);
+	struct kube *k cleanup(kube_freep) = kube_of(peer);
+	struct json *object cleanup(json_freep) = json_object(), *got cleanup(json_freep) = NULL;
+	struct err e = { 0 };
+	int writes = 1;
+	kube_gate(k, open_gate, &writes);
+	assert_true(kube_create(k, "/x", object, NULL, &e).ok);
+	assert_false(kube_create(k, "/x", object, NULL, &e).ok);
+	assert_int_equal(e.kind, ERR_DENIED);
+	assert_false(kube_update(k, "/x", object, NULL, &e).ok);
+	assert_false(kube_patch(k, "/x", KUBE_APPLY, object, NULL, &e).ok);
+	assert_false(kube_delete(k, "/x", NULL, NULL, &e).ok);
+	assert_int_equal(peer_requests(peer), 1);
+	assert_ok(kube_get(k, "/x", &got, &e), e);
+	struct kube *clone cleanup(kube_freep) = kube_clone(k);
+	assert_ok(kube_delete(clone, "/x", NULL, NULL, &e), e);
+	assert_int_equal(peer_requests(peer), 3);
+}
+
 static void test_an_answer_that_is_not_json(void **state)
 {
 	(void)state;
@@ -713,6 +743,27 @@ static void test_bulk_bad_paths(void **state)
 	kube_patch_all(k, NULL, 0, 1000);
 }
 
+/* It closes in the middle: what is in flight ends, the rest is not begun. */
+static void test_bulk_gate(void **state)
+{
+	(void)state;
+	struct answers a = { .list = { { 200, "", "{}" } } };
+	struct peer *peer cleanup(peer_stopp) = peer_one(answer_next, &a);
+	struct kube *k cleanup(kube_freep) = kube_of(peer);
+	struct kube_bulk *items = bulk_of(20);
+	int writes = 12;
+	kube_gate(k, open_gate, &writes);
+	kube_patch_all(k, items, 20, 1000);
+	unsigned good = 0;
+	for (size_t i = 0; i < 20; i++) {
+		good += items[i].outcome.ok;
+		assert_true(items[i].outcome.ok || items[i].error.kind == ERR_DENIED);
+	}
+	assert_in_range(good, 1, 12);
+	assert_int_equal(peer_requests(peer), good);
+	kube_bulk_release(items, 20);
+}
+
 static void test_bulk_pace(void **state)
 {
 	(void)state;
@@ -1029,6 +1080,7 @@ int main(void)
 		cmocka_unit_test(test_reads_are_repeated),
 		cmocka_unit_test(test_reads_end_too),
 		cmocka_unit_test(test_writes_are_not_repeated),
+		cmocka_unit_test(test_a_gate),
 		cmocka_unit_test(test_an_answer_that_is_not_json),
 		cmocka_unit_test(test_patches),
 		cmocka_unit_test(test_deletes),
@@ -1045,6 +1097,7 @@ int main(void)
 		cmocka_unit_test(test_an_answer_that_is_no_list),
 		cmocka_unit_test(test_bulk_outcomes),
 		cmocka_unit_test(test_bulk_bad_paths),
+		cmocka_unit_test(test_bulk_gate),
 		cmocka_unit_test(test_bulk_pace),
 		cmocka_unit_test(test_bulk_busy_for_ever),
 		cmocka_unit_test(test_bulk_obeys_retry_after),
