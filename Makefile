@@ -137,7 +137,7 @@ build/release/certrotation-controller: build/release/obj/controller/main.o \
 	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $(filter %.o,$^) $(call grouped,$^) \
 		$(call pkg,$(LIBS_controller),--libs) -lpthread
 
-NODE_KUBE := $(wildcard pkg/kube/http.c pkg/kube/client.c pkg/kube/kubeconfig.c)
+NODE_KUBE := $(wildcard pkg/kube/http.c pkg/kube/client.c pkg/kube/past.c pkg/kube/kubeconfig.c)
 build/release/certrotation-node: $(call objs,release,$(wildcard controller/node/main.c) $(SRC_node) \
 		$(wildcard controller/rotation/facet.c controller/rotation/authority.c) $(NODE_KUBE)) build/release/libcore.a
 	$(call quiet,LINK,$@)$(NICE) $(CC) $(FLAGS_release) $(HARDENED_LINK) -o $@ $^ $(call pkg,$(LIBS_node),--libs)

@@ -2,6 +2,7 @@
 
 #include "file.h"
 #include "kubeconfig.h"
+#include "past.h"
 #include "pki.h"
 
 #include <errno.h>
@@ -57,6 +58,7 @@ struct kube {
 	struct credentials have;
 	struct http_identity identity; /* borrows from `have` */
 	struct http_pool *pool;
+	struct past *past;
 	int64_t timeout_ms; /* 0: http.h's */
 	int tries;          /* 0: TRIES */
 	bool (*may_write)(void *context); /* NULL: always */
@@ -256,6 +258,7 @@ static struct kube *kube_new(enum origin origin, const char *location)
 	k->origin = origin;
 	k->location = dup_or_null(location);
 	k->pool = http_pool_new(IN_FLIGHT, USER_AGENT);
+	k->past = past_new();
 	return k;
 }
 
@@ -264,6 +267,7 @@ void kube_freep(struct kube **k)
 	if (!*k)
 		return;
 	http_pool_freep(&(*k)->pool);
+	past_freep(&(*k)->past);
 	credentials_release(&(*k)->have);
 	str_freep(&(*k)->location);
 	free(*k);
@@ -369,6 +373,7 @@ struct call {
 	const char *content_type, *accept;
 	const struct buf *body;
 	bool any_status;           /* the caller judges it */
+	bool dated;                /* the answer's resourceVersion says of when it is */
 	bool secret;
 };
 
@@ -543,15 +548,41 @@ static int64_t wait_before_next(const struct kube *k, const struct call *c, cons
 	return asked + jittered((int64_t)FIRST_WAIT_MS << (asked ? 0 : tries - 1));
 }
 
+static result parse_answer(const struct call *c, const struct http_response *r, struct json **ret, struct err *e)
+{
+	TRY_CTX(json_parse(buf_str(&r->body), r->body.len, ret, e), e, "%s %.*s: answer", c->method, path_len(c->path),
+		c->path);
+	return OK;
+}
+
+static result check_present(struct kube *k, const struct call *c, const struct json *answer, struct err *e)
+{
+	const char *version = json_str(json_at(answer, "metadata", "resourceVersion", NULL));
+	char *key cleanup(str_freep) = str_printf("%s?%s", c->path, c->query ? c->query : "");
+	if (!c->dated || !past_is(k->past, key, version, clock_monotonic_ms()))
+		return OK;
+	return err_set(e, ERR_IO, "%s %.*s: the answer (resourceVersion %s) is older than one that came before", c->method,
+		       path_len(c->path), c->path, version);
+}
+
+static result read_answer(struct kube *k, const struct call *c, const struct http_response *r, struct json **ret, struct err *e)
+{
+	struct json *answer cleanup(json_wipep) = NULL;
+	TRY(parse_answer(c, r, &answer, e));
+	TRY(check_present(k, c, answer, e));
+	*ret = steal(&answer);
+	return OK;
+}
+
 /* r is to be released also after a failure. */
-static result call_do(struct kube *k, const struct call *c, struct http_response *r, struct err *e)
+static result call_do(struct kube *k, const struct call *c, struct http_response *r, struct json **ret_or_null, struct err *e)
 {
 	TRY(check_path(c->path, e));
 	if (c->body && c->body->overflow)
 		return err_set(e, ERR_INPUT, "%s %.*s: the object is too large", c->method, path_len(c->path), c->path);
 	for (int tries = 1;; tries++) {
 		struct err why = { 0 };
-		if (call_once(k, c, r, &why).ok)
+		if (call_once(k, c, r, &why).ok && (!ret_or_null || read_answer(k, c, r, ret_or_null, &why).ok))
 			return OK;
 		int64_t wait_ms = wait_before_next(k, c, &why, tries);
 		if (wait_ms < 0) {
@@ -563,25 +594,17 @@ static result call_do(struct kube *k, const struct call *c, struct http_response
 	}
 }
 
-static result parse_answer(const struct call *c, const struct http_response *r, struct json **ret, struct err *e)
-{
-	TRY_CTX(json_parse(buf_str(&r->body), r->body.len, ret, e), e, "%s %.*s: answer", c->method, path_len(c->path),
-		c->path);
-	return OK;
-}
-
 static result call_json(struct kube *k, const struct call *c, struct json **ret_or_null, struct err *e)
 {
 	struct http_response r cleanup(http_response_release) = { 0 };
-	TRY(call_do(k, c, &r, e));
-	return ret_or_null ? parse_answer(c, &r, ret_or_null, e) : OK;
+	return call_do(k, c, &r, ret_or_null, e);
 }
 
 /* --- One object --------------------------------------------------------------------------------------------------- */
 
 result kube_get(struct kube *k, const char *path, struct json **ret, struct err *e)
 {
-	return call_json(k, &(struct call){ .method = "GET", .path = path }, ret, e);
+	return call_json(k, &(struct call){ .method = "GET", .path = path, .dated = true }, ret, e);
 }
 
 static result send_object(struct kube *k, const char *method, const char *path, const struct json *object,
@@ -653,7 +676,7 @@ result kube_delete(struct kube *k, const char *path, const char *uid, const char
 result kube_raw(struct kube *k, const char *path, long *ret_status, struct buf *ret_body, struct err *e)
 {
 	struct http_response r cleanup(http_response_release) = { 0 };
-	TRY(call_do(k, &(struct call){ .method = "GET", .path = path, .accept = "*/*", .any_status = true }, &r, e));
+	TRY(call_do(k, &(struct call){ .method = "GET", .path = path, .accept = "*/*", .any_status = true }, &r, NULL, e));
 	*ret_status = r.status;
 	*ret_body = r.body;
 	r.body = BUF_INIT;
@@ -718,11 +741,11 @@ static result page_get(const struct walk *w, struct json **ret, bool *ret_too_lo
 		.query = buf_str(&query),
 		.accept = w->q->metadata_only ? ACCEPT_METADATA_LIST : NULL,
 		.secret = w->q->secret,
+		.dated = !w->next, /* the other pages are of the first one's time */
 	};
-	result got = call_do(w->k, &c, &r, e);
+	result got = call_do(w->k, &c, &r, ret, e);
 	*ret_too_long = r.body.overflow;
-	TRY(got);
-	return parse_answer(&c, &r, ret, e);
+	return got;
 }
 
 /* An answer that is no list must not pass for an empty one. */

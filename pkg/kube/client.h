@@ -5,6 +5,7 @@
  *   400/413/415/422 INPUT, other 5xx and broken connections IO. The message is the server's `Status.message`, with verb and path.
  * - Reads are tried again on IO and BUSY (bounded: five times, with Retry-After or jittered back-off); writes only on BUSY,
  *   for a lost answer may have been committed: the next pass observes.
+ * - An answer that is older than one that came before is no answer (past.h): tried again like a read that failed.
  * - Token, CA and client certificate are re-read from their files when those change (we rotate the CA that we ourselves
  *   trust), looked at before every request. What can't be read is ERR_IO, never a request with the old ones.
  * - The message names verb and path. For Secrets it holds the server's reason, and its text only where that can't quote a value.

@@ -327,6 +327,39 @@ static void test_a_gate(void **state)
 	assert_int_equal(peer_requests(peer), 3);
 }
 
+#define VERSION(n) "{\"kind\":\"ConfigMapList\",\"metadata\":{\"resourceVersion\":\"" #n "\"},\"items\":[]}"
+
+static bool no_item(void *context, const struct json *item)
+{
+	(void)item;
+	++*(int *)context;
+	return true;
+}
+
+/* One answer from the past is passed over; when there is nothing else, it is an error, and never what is. */
+static void test_answers_from_the_past(void **state)
+{
+	(void)state;
+	for (int lists = 0; lists < 2; lists++) {
+		struct answers a = { .list = { { 200, "", VERSION(90) }, { 200, "", VERSION(100) }, { 200, "", VERSION(90) },
+					       { 200, "", VERSION(101) }, { 200, "", VERSION(100) } } };
+		struct peer *peer cleanup(peer_stopp) = peer_one(answer_next, &a);
+		struct kube *k cleanup(kube_freep) = kube_of(peer);
+		struct err e = { 0 };
+		int items = 0;
+		for (int i = 0; i < 4; i++) {
+			struct json *got cleanup(json_freep) = NULL;
+			struct kube_list q = { .path = "/x" };
+			result done = lists ? kube_list_each(k, &q, no_item, NULL, &items, NULL, &e) : kube_get(k, "/x", &got, &e);
+			assert_int_equal(done.ok, i < 3);
+			assert_int_equal(got != NULL, i < 3 && !lists);
+		}
+		assert_int_equal(e.kind, ERR_IO);
+		assert_non_null(strstr(e.message, "older than one that came before"));
+		assert_int_equal(peer_requests(peer), 4 + 5);
+	}
+}
+
 static void test_an_answer_that_is_not_json(void **state)
 {
 	(void)state;
@@ -1081,6 +1114,7 @@ int main(void)
 		cmocka_unit_test(test_reads_end_too),
 		cmocka_unit_test(test_writes_are_not_repeated),
 		cmocka_unit_test(test_a_gate),
+		cmocka_unit_test(test_answers_from_the_past),
 		cmocka_unit_test(test_an_answer_that_is_not_json),
 		cmocka_unit_test(test_patches),
 		cmocka_unit_test(test_deletes),
