@@ -279,13 +279,30 @@ static char *admin_secret_path(const struct applier *a)
 	return str_printf("/api/v1/namespaces/%s/secrets/%s", a->settings->namespace, ADMIN_KUBECONFIG_SECRET);
 }
 
-/* Server-side apply: the same name each run, replaced. On the way back what it holds will be refused: it goes. */
+static result is_handed_out(const struct applier *a, const char *path, bool *ret, struct err *e)
+{
+	struct json *s cleanup(json_wipep) = NULL;
+	struct err missing;
+	bool there = kube_get(a->kube, path, &s, &missing).ok;
+	*ret = there && str_eq(label(s, LABEL_RUN), a->world->run.id);
+	if (there || missing.kind == ERR_NOT_FOUND)
+		return OK;
+	*e = missing;
+	return FAILED;
+}
+
+/* Server-side apply: the same name each run, replaced. One that is there for this run may be in somebody's hands and stays. On the way
+ * back what it holds will be refused: it goes. */
 result apply_admin_kubeconfig(const struct applier *a, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_SECRET;
 	char *path cleanup(str_freep) = admin_secret_path(a);
+	bool done = false;
 	if (a->world->run.back)
 		return kube_delete(a->kube, path, NULL, NULL, e);
+	TRY(is_handed_out(a, path, &done, e));
+	if (done)
+		return OK;
 	TRY_CTX(admin_text(a, &text, e), e, "making the administrator's kubeconfig");
 	struct json *s cleanup(json_wipep) = json_object(), *meta = json_ensure_object(s, "metadata");
 	json_set_str(s, "apiVersion", "v1");
