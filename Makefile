@@ -255,6 +255,7 @@ test: ## the tests that every change must pass, real clusters included
 test-all: ## every test there is, the long end-to-end story included
 	tests/run
 	tests/kills/run
+	tests/faults/run
 	tests/e2e/run
 	tests/refusals/run
 	E2E_TEST=TestPlan E2E_OBJECTS=0 tests/e2e/run

@@ -59,6 +59,12 @@ func (n Node) Run(ctx context.Context, command ...string) ([]byte, error) {
 	return run(ctx, nil, "docker", append([]string{"exec", n.Name}, command...)...)
 }
 
+// Feed runs a command on the node with something on its standard input.
+func (n Node) Feed(ctx context.Context, stdin []byte, command ...string) error {
+	_, err := run(ctx, stdin, "docker", append([]string{"exec", "-i", n.Name}, command...)...)
+	return err
+}
+
 // Install builds the on-node program once and puts it on every node.
 func Install(ctx context.Context, list []Node) error {
 	folder, err := os.MkdirTemp("", "onnode")
@@ -114,6 +120,5 @@ func (n Node) Invocation(ctx context.Context, unit string) (string, error) {
 
 // Write puts a file on the node.
 func (n Node) Write(ctx context.Context, path string, content []byte) error {
-	_, err := run(ctx, content, "docker", "exec", "-i", n.Name, "sh", "-c", `cat > "$0"`, path)
-	return err
+	return n.Feed(ctx, content, "sh", "-c", `cat > "$0"`, path)
 }
