@@ -223,12 +223,12 @@ static void one_job(struct jobs *j, size_t i, const struct json *pod)
 {
 	struct node_state *n = &j->o->world->nodes[i];
 	int number = number_of(pod, ANNOTATION_NUMBER);
-	if (job_is_over(pod)) {
+	if (job_is_over(pod) && number <= j->newest_finished[i]) {
 		if (number == j->newest_finished[i])
 			job_finished(j->o, n, &j->o->reports[i], pod);
 		return;
 	}
-	n->job_running = true;
+	n->job_running = true; /* or it ended between the two readings: the next pass hears what it says */
 	n->job_asked_ms = time_of(json_at(pod, "metadata", "creationTimestamp", NULL));
 	job_waiting(n, pod);
 }

@@ -39,7 +39,8 @@ static void api_start(struct api *a, const char *body)
 	char *url cleanup(str_freep) = peer_url(a->peer, "");
 	assert_true(kube_from_identity(url, &(struct http_identity){ .ca_pem = a->ca->pem }, &a->kube, &e).ok);
 	a->settings = (struct settings){ .namespace = "ours", .node_namespace = "nodes" };
-	a->world.run = (struct run){ .exists = true, .id = str_dup("0123456789ab"), .secret = str_dup("s"), .new_pem = str_dup(a->ca->pem) };
+	a->world.run = (struct run){ .exists = true, .id = str_dup("0123456789ab"), .secret = str_dup("s") };
+	a->world.run.of[AUTHORITY_KUBERNETES].secret = str_dup("s");
 }
 
 static void api_release(struct api *a)

@@ -155,6 +155,26 @@ static void test_a_report_of_another_run_is_none(void **state)
 	assert_int_equal(s.world.nodes[0].n_blockers, 0);
 }
 
+/* Pods 2 (over) and 3 (under way) at the first reading; at the second one 3 is over too. What 2 said would have it made once more. */
+static void test_a_job_that_ends_between_two_readings_still_runs(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release) = { 0 };
+	int newest_finished[] = { 2 }, newest_running[] = { 3 };
+	struct json *pod cleanup(json_freep) = parse("{\"metadata\":{\"annotations\":{\"" ANNOTATION_NUMBER "\":\"3\"}},"
+						     "\"status\":{\"phase\":\"Succeeded\"}}");
+	s.o.world = &s.world;
+	s.o.reports = &s.slot;
+	world_add_node(&s.world)->name = str_dup("a");
+	struct jobs j = { .o = &s.o, .newest_finished = newest_finished, .newest_running = newest_running };
+	one_job(&j, 0, pod);
+	assert_true(s.world.nodes[0].job_running);
+	newest_finished[0] = 3;
+	s.world.nodes[0].job_running = false;
+	one_job(&j, 0, pod);
+	assert_false(s.world.nodes[0].job_running);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,6 +185,7 @@ int main(void)
 		cmocka_unit_test(test_an_inventory_that_failed_is_none),
 		cmocka_unit_test(test_a_blocker_needs_no_error),
 		cmocka_unit_test(test_a_report_of_another_run_is_none),
+		cmocka_unit_test(test_a_job_that_ends_between_two_readings_still_runs),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
