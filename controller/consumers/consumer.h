@@ -60,10 +60,16 @@ struct probe_memory;
 struct probe_memory *probe_memory_new(void) __attribute__((returns_nonnull));
 void probe_memory_freep(struct probe_memory **m);
 
+/* What caBundles were written, and what is served behind them (ca_bundles.h): paces, and looks that are good for a while. */
+struct bundle_memory;
+struct bundle_memory *bundle_memory_new(void) __attribute__((returns_nonnull));
+void bundle_memory_freep(struct bundle_memory **m);
+
 struct observation {
 	struct kube *kube;
 	struct http_pool *probes;    /* one-off handshakes */
 	struct probe_memory *memory;
+	struct bundle_memory *bundles;
 	const struct settings *settings;
 	struct world *world;
 	struct node_report *reports;
@@ -97,7 +103,8 @@ extern const size_t N_CONSUMERS;
 
 extern const struct consumer consumer_authority, consumer_nodes, consumer_root_configmaps, consumer_token_secrets,
 	consumer_cluster_info, consumer_pods, consumer_leases, consumer_extension_auth, consumer_kubeadm_certs,
-	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies, consumer_api_services, consumer_candidate;
+	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies, consumer_api_services, consumer_candidate,
+	consumer_ca_bundles;
 /* Which node Pods are left while no request is served: world.inspections. */
 result inspections_observe(struct observation *o, struct err *e) MUST_CHECK;
 

@@ -100,6 +100,8 @@ result apply_action(const struct applier *a, const struct action *action, struct
 		return release_lease(a, action, e);
 	case ACT_PUBLISH:
 		return apply_publish(a, action, e);
+	case ACT_CA_BUNDLES:
+		return apply_ca_bundles(a, action, e);
 	case ACT_CLUSTER_INFO:
 		return apply_cluster_info(a, action, e);
 	case ACT_ADMIN_KUBECONFIG:

@@ -16,6 +16,7 @@ struct applier {
 	const struct settings *settings;
 	const struct world *world;
 	const struct node_report *reports; /* same index as world->nodes */
+	struct bundle_memory *bundles;
 };
 
 /* ERR_CONFLICT means that somebody was first: the next pass will see. */
@@ -33,6 +34,8 @@ result apply_finish(const struct applier *a, struct err *e) MUST_CHECK;
 result apply_dismiss(const struct applier *a, struct err *e) MUST_CHECK;
 result apply_job(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_publish(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
+/* Many at once, paced; what changed since it was looked at is left for the next pass. */
+result apply_ca_bundles(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_cluster_info(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_prune_extension_auth(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 

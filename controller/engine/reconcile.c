@@ -23,6 +23,7 @@ struct engine {
 	struct engine_hooks hooks;
 	struct http_pool *probes;
 	struct probe_memory *memory;
+	struct bundle_memory *bundles;
 	int64_t status_written_ms;
 	char *last_line; /* of the log, so that a wait is logged once */
 	uint64_t passes, actions[ACT_COUNT], action_errors;
@@ -51,8 +52,9 @@ struct engine *engine_new(struct kube *kube, const struct settings *settings, co
 	g->settings = *settings;
 	g->hooks = *hooks;
 	kube_gate(kube, hooks->may_act, hooks->context);
-	g->probes = http_pool_new(2, "certrotation-probe");
+	g->probes = http_pool_new(8, "certrotation-probe");
 	g->memory = probe_memory_new();
+	g->bundles = bundle_memory_new();
 	return g;
 }
 
@@ -62,6 +64,7 @@ void engine_freep(struct engine **g)
 		return;
 	http_pool_freep(&(*g)->probes);
 	probe_memory_freep(&(*g)->memory);
+	bundle_memory_freep(&(*g)->bundles);
 	str_freep(&(*g)->last_line);
 	free(*g);
 	*g = NULL;
@@ -251,7 +254,7 @@ static bool may_act(const struct pass *p)
 
 static bool act(struct pass *p)
 {
-	const struct applier a = { p->g->kube, &p->g->settings, &p->world, p->o.reports };
+	const struct applier a = { p->g->kube, &p->g->settings, &p->world, p->o.reports, p->g->bundles };
 	bool acted = false;
 	for (size_t i = 0; i < p->plan.n; i++) {
 		const struct action *action = &p->plan.actions[i];
@@ -458,8 +461,8 @@ static result run_pass(struct pass *p, int64_t *ret_again_ms, struct err *e)
 	struct engine *g = p->g;
 	bool acted = false;
 	p->world.now_ms = clock_now_ms();
-	p->o = (struct observation){ .kube = g->kube, .probes = g->probes, .memory = g->memory, .settings = &g->settings,
-				     .world = &p->world };
+	p->o = (struct observation){ .kube = g->kube, .probes = g->probes, .memory = g->memory, .bundles = g->bundles,
+				     .settings = &g->settings, .world = &p->world };
 	TRY_CTX(read_requests(p, e), e, "reading CertificateRotations");
 	TRY_CTX(CONSUMERS[0]->observe(&p->o, e), e, "reading the authorities");
 	choose(p);

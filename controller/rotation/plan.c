@@ -11,6 +11,7 @@ static const char *const NAMES[] = {
 	[ACT_NODE] = "ConvergeNode",
 	[ACT_RELEASE_LEASE] = "ReleaseLease",
 	[ACT_PUBLISH] = "Publish",
+	[ACT_CA_BUNDLES] = "MoveCABundles",
 	[ACT_CLUSTER_INFO] = "PublishClusterInfo",
 	[ACT_ADMIN_KUBECONFIG] = "PublishAdminKubeconfig",
 	[ACT_RESTART_WORKLOAD] = "RestartWorkload",

@@ -17,6 +17,7 @@ enum action_kind {
 	ACT_NODE,                  /* run the node program on `node` towards `levels` */
 	ACT_RELEASE_LEASE,         /* `name`: the Lease of a process that was seen to be dead */
 	ACT_PUBLISH,               /* kube-root-ca.crt and token Secrets that lag behind `level` (TRUST_BOTH, TRUST_NEW) */
+	ACT_CA_BUNDLES,            /* caBundles of webhooks, APIServices and CRD conversions that lag behind `level` and may be written now */
 	ACT_CLUSTER_INFO,          /* cluster-info at `level`, with its signatures, in one write */
 	ACT_ADMIN_KUBECONFIG,      /* the administrator's kubeconfig from N into a Secret; when the run goes back: away with it */
 	ACT_RESTART_WORKLOAD,      /* `kind`, `namespace`, `name`: annotate the pod template */

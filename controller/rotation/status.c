@@ -174,6 +174,10 @@ static void own_progress(const struct world *w, enum phase now, struct json *sta
 	facet_progress(w, status, "ServersTrustingNew", FACET_TRUST, TRUST_BOTH);
 	add_progress(status, "RootConfigMaps", only ? a->only_new : a->with_new, a->total, only ? &a->lag_only : &a->lag_new);
 	add_progress(status, "TokenSecrets", only ? b->only_new : b->with_new, b->total, only ? &b->lag_only : &b->lag_new);
+	const struct tally *c = &w->ca_bundles.tally;
+	only = now >= PHASE_AWAITING_APPROVAL;
+	if (c->total)
+		add_progress(status, "CABundles", only ? c->only_new : c->with_new, c->total, only ? &c->lag_only : &c->lag_new);
 	facet_progress(w, status, "ServerLeaves", FACET_SERVER_LEAF, LEAF_BRIDGE);
 	facet_progress(w, status, "ControlPlaneComponents", FACET_COMPONENTS, ISSUED_NEW);
 	facet_progress(w, status, "Kubelets", FACET_KUBELET, ISSUED_NEW);
@@ -229,6 +233,14 @@ static void cluster_blockers(const struct world *w, struct json *status, size_t 
 		add_blocker(status, count, o.items[i].code, o.items[i].object, o.items[i].message);
 }
 
+static void bundle_blockers(const struct world *w, struct json *status, size_t *count)
+{
+	const struct ca_bundles *b = &w->ca_bundles;
+	for (size_t i = 0; i < b->n_keepers; i++)
+		add_blocker(status, count, "Straggler", b->keepers[i].object, b->keepers[i].reason);
+	*count += b->keepers_total - b->n_keepers;
+}
+
 void status_blockers(const struct world *w, enum phase now, struct json *status)
 {
 	size_t count = 0;
@@ -243,6 +255,8 @@ void status_blockers(const struct world *w, enum phase now, struct json *status)
 		buf_addf(&object, "%s/%s/%s", s->kind, s->namespace, s->name);
 		add_blocker(status, &count, "Straggler", buf_str(&object), s->reason ? s->reason : "not restarted yet");
 	}
+	if (now >= PHASE_RESTARTING_WORKLOADS)
+		bundle_blockers(w, status, &count);
 	json_set_int(status, "blockersTotal", (int64_t)count);
 }
 

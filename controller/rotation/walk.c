@@ -279,6 +279,55 @@ static bool own_volumes_new(const struct world *w, struct waits *ret)
 	return all || waits_for(ret, "RefreshingVolumes", "mounted CA volumes to carry the new authority only");
 }
 
+/* Who wrote a caBundle back, when its next write has to wait for that. */
+static bool bundles_wait(const struct world *w, struct waits *ret, const char *message)
+{
+	const struct ca_bundles *b = &w->ca_bundles;
+	waits_for(ret, "MovingCABundles", message);
+	for (size_t i = 0; i < b->reverted.n; i++)
+		buf_addf(&ret->message, "%s%s", i ? ", " : "; written back meanwhile, so the next write waits a while (change it where it comes "
+			 "from, or pause that; or accept it by name): ", b->reverted.items[i]);
+	ret->stalled = b->fought;
+	return false;
+}
+
+static bool ca_bundles_both(const struct world *w, struct waits *ret)
+{
+	const struct ca_bundles *b = &w->ca_bundles;
+	add_lag(ret, &b->tally.lag_new);
+	ret->total = b->tally.total;
+	ret->done = b->tally.total - b->wait_both;
+	return (b->tally.known && !b->wait_both) || bundles_wait(w, ret, "caBundles of the old authority to hold both");
+}
+
+/* Every process behind a caBundle that was moved presents what the new authority issued, and what is not ours to move is accepted. */
+static bool ca_bundles_served(const struct world *w, struct waits *ret)
+{
+	const struct ca_bundles *b = &w->ca_bundles;
+	for (size_t i = 0; i < b->n_keepers; i++)
+		waits_name(ret, b->keepers[i].object);
+	if (b->tally.known && !b->keepers_total && !b->unlooked)
+		return true;
+	if (!b->keepers_total)
+		return waits_for(ret, "LookingAtServers", "a look at what is served behind caBundles");
+	waits_for(ret, "WaitingForServers", "caBundles to do without the old authority: ");
+	for (size_t i = 0; i < b->n_keepers && ret->message.len < 700; i++)
+		buf_addf(&ret->message, "%s%s (%s)", i ? "; " : "", b->keepers[i].object, b->keepers[i].reason);
+	ret->stalled = !b->unlooked;
+	return false;
+}
+
+static bool ca_bundles_new(const struct world *w, struct waits *ret)
+{
+	const struct ca_bundles *b = &w->ca_bundles;
+	if (!ca_bundles_served(w, ret))
+		return false;
+	add_lag(ret, &b->tally.lag_only);
+	ret->total = b->tally.total;
+	ret->done = b->tally.total - b->wait_new;
+	return !b->wait_new || bundles_wait(w, ret, "caBundles to hold the new authority only");
+}
+
 static bool csrs_signed(const struct world *w, struct waits *ret)
 {
 	add_lag(ret, &w->csrs_unsigned);
@@ -512,6 +561,25 @@ static void plan_publish_new(const struct world *w, int step, struct plan *ret)
 	plan_publish(w, true, step, ret);
 }
 
+static void plan_bundles(const struct world *w, int level, size_t writable, int step, struct plan *ret)
+{
+	if (writable)
+		plan_add(ret, ACT_CA_BUNDLES, step)->level = level;
+	plan_look_again(ret, writable ? LOOK_OFTEN_MS : LOOK_MS);
+	if (w->ca_bundles.again_ms)
+		plan_look_again(ret, w->ca_bundles.again_ms);
+}
+
+static void plan_ca_bundles_both(const struct world *w, int step, struct plan *ret)
+{
+	plan_bundles(w, TRUST_BOTH, w->ca_bundles.to_both, step, ret);
+}
+
+static void plan_ca_bundles_new(const struct world *w, int step, struct plan *ret)
+{
+	plan_bundles(w, TRUST_NEW, w->ca_bundles.to_new, step, ret);
+}
+
 static void plan_admin(const struct world *w, int step, struct plan *ret)
 {
 	if (w->admin_kubeconfig == (w->run.back ? SEEN_YES : SEEN_NO))
@@ -668,6 +736,8 @@ WALK_STORAGE struct step STEPS[] = {
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_BOTH }), .holds = servers_accept_new, .plan = plan_look_soon },
 	{ PHASE_TRUSTING_BOTH, KUBERNETES, "publish-both", "both authorities are published",
 	  .holds = published_both, .plan = plan_publish_both },
+	{ PHASE_TRUSTING_BOTH, KUBERNETES, "ca-bundles-both", "caBundles of the old authority hold both",
+	  .holds = ca_bundles_both, .plan = plan_ca_bundles_both },
 
 	{ PHASE_REISSUING_LEAVES, PROXY, "proxy-leaf", "API servers show a new certificate, with the bridge, to aggregated servers",
 	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_PROXY_CA_KEY, ISSUED_NEW }, { FACET_PROXY_LEAF, LEAF_BRIDGE }) },
@@ -701,9 +771,13 @@ WALK_STORAGE struct step STEPS[] = {
 
 	{ PHASE_AWAITING_APPROVAL, KUBERNETES, "csrs", "no approved CSR waits for its certificate",
 	  .holds = csrs_signed, .plan = plan_wait },
+	{ PHASE_AWAITING_APPROVAL, KUBERNETES, "ca-bundles-served", "webhooks and aggregated APIs serve what the new authority issued",
+	  .holds = ca_bundles_served, .plan = plan_wait },
 	{ PHASE_AWAITING_APPROVAL, ALL, "approval", "approved",
 	  .holds = approved, .plan = plan_approval },
 
+	{ PHASE_DROPPING_OLD, KUBERNETES, "ca-bundles-new", "caBundles hold the new authority only",
+	  .holds = ca_bundles_new, .plan = plan_ca_bundles_new },
 	{ PHASE_DROPPING_OLD, KUBERNETES, "cluster-info", "cluster-info carries the new authority only",
 	  .holds = cluster_info_new, .plan = plan_cluster_info_new },
 	{ PHASE_DROPPING_OLD, ALL, "proof", "every node is seen once more",

@@ -58,6 +58,17 @@ struct copy *world_add_copy(struct world *w)
 	return c;
 }
 
+struct bundle_keeper *world_add_keeper(struct world *w)
+{
+	struct ca_bundles *b = &w->ca_bundles;
+	if (b->keepers_total++ >= WORLD_LISTED_MAX)
+		return NULL;
+	b->keepers = mem_realloc(b->keepers, b->n_keepers + 1, sizeof *b->keepers);
+	struct bundle_keeper *k = &b->keepers[b->n_keepers++];
+	memset(k, 0, sizeof *k);
+	return k;
+}
+
 void world_drop_issued(struct world *w)
 {
 	for (size_t i = 0; i < w->n_issued; i++) {
@@ -168,6 +179,18 @@ static void tally_release(struct tally *t)
 	strs_release(&t->lag_only);
 }
 
+static void ca_bundles_release(struct ca_bundles *b)
+{
+	tally_release(&b->tally);
+	strs_release(&b->reverted);
+	strs_release(&b->listed);
+	for (size_t i = 0; i < b->n_keepers; i++) {
+		str_freep(&b->keepers[i].object);
+		str_freep(&b->keepers[i].reason);
+	}
+	free(b->keepers);
+}
+
 void world_release(struct world *w)
 {
 	run_release(&w->run);
@@ -179,6 +202,7 @@ void world_release(struct world *w)
 	free(w->stragglers);
 	tally_release(&w->root_configmaps);
 	tally_release(&w->token_secrets);
+	ca_bundles_release(&w->ca_bundles);
 	str_freep(&w->controller_manager.holder);
 	str_freep(&w->scheduler.holder);
 	strs_release(&w->csrs_unsigned);

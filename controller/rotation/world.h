@@ -150,6 +150,30 @@ struct copy {
 	int64_t not_after_ms;     /* ditto */
 };
 
+/* An object with a caBundle that can't let go of O, or is not ours to change, and was not accepted by name. Of these the first
+ * WORLD_LISTED_MAX are kept, all are counted. */
+struct bundle_keeper {
+	char *object;         /* "ValidatingWebhookConfiguration/name": as spec.acceptStragglers takes it */
+	char *reason;         /* what is in the way, and the next step */
+};
+
+/* caBundles: what the API server trusts when it calls a webhook, an aggregated API or a conversion. Those that hold O, N or both and
+ * nothing else are moved along. The server behind one has a certificate that its owner renews: O leaves a bundle only where
+ * all that is served was seen to be N's. Who is accepted and can't be moved keeps both. */
+struct ca_bundles {
+	struct tally tally;          /* of those that are moved, a caBundle each; names are objects' */
+	size_t wait_both, wait_new;  /* waited for until they hold N; until they hold N alone */
+	size_t to_both, to_new;      /* may be written now: hold O alone; hold both, and what is served is N's */
+	size_t unlooked;             /* hold both, and what is served there was not looked at yet */
+	struct strs reverted;        /* objects that were written back, and by whom: the next write has to wait */
+	int64_t again_ms;            /* how long; 0: none waits */
+	bool fought;                 /* one of them was written back again and again */
+	struct bundle_keeper *keepers;
+	size_t n_keepers, keepers_total;
+	struct strs listed;          /* for a plan: objects that a run moves along, the first WORLD_LISTED_MAX */
+	size_t listed_total;
+};
+
 struct lease_state {
 	bool known, exists;
 	char *holder;         /* "" when released */
@@ -172,6 +196,7 @@ struct world {
 	size_t n_nodes;
 
 	struct tally root_configmaps, token_secrets;
+	struct ca_bundles ca_bundles;
 	enum { CLUSTER_INFO_UNKNOWN, CLUSTER_INFO_ABSENT, CLUSTER_INFO_OLD, CLUSTER_INFO_BOTH, CLUSTER_INFO_NEW,
 	       CLUSTER_INFO_UNSIGNED_BOTH, CLUSTER_INFO_UNSIGNED_NEW } cluster_info;
 	enum seen extension_auth_has_old; /* extension-apiserver-authentication's client-ca-file */
@@ -212,6 +237,7 @@ struct straggler *world_add_straggler(struct world *w);
 /* Counts one; NULL when so many are listed already. */
 struct issued *world_add_issued(struct world *w);
 struct copy *world_add_copy(struct world *w);
+struct bundle_keeper *world_add_keeper(struct world *w);
 void world_drop_issued(struct world *w);
 void world_drop_copies(struct world *w);
 void node_add_blocker(struct node_state *n, const char *code, const char *object, const char *message);

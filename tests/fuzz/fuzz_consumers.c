@@ -52,6 +52,11 @@ static void check_world(const struct world *w)
 	MUST(!w->run.exists || (w->run.id && w->run.trigger && w->run.owner && w->run.secret));
 	check_tally(&w->root_configmaps);
 	check_tally(&w->token_secrets);
+	check_tally(&w->ca_bundles.tally);
+	MUST(w->ca_bundles.n_keepers <= w->ca_bundles.keepers_total && w->ca_bundles.n_keepers <= WORLD_LISTED_MAX);
+	for (size_t i = 0; i < w->ca_bundles.n_keepers; i++)
+		MUST(w->ca_bundles.keepers[i].object && w->ca_bundles.keepers[i].reason);
+	MUST(!w->ca_bundles.to_new); /* nothing was ever looked at */
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		const struct node_state *n = &w->nodes[i];
 		MUST(n->name && n->job_failures >= 0);
@@ -120,7 +125,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				   .restart_workloads = true, .pods_per_second = 10 };
 	const struct settings settings = { .namespace = "certrotation", .node_namespace = "certrotation-nodes", .pod_name = "p", .node_name = "n" };
 	struct world w cleanup(world_release) = { .now_ms = NOW_MS, .request = &r };
-	struct observation o cleanup(observation_release) = { .settings = &settings, .world = &w };
+	struct bundle_memory *bundles cleanup(bundle_memory_freep) = bundle_memory_new();
+	struct observation o cleanup(observation_release) = { .settings = &settings, .world = &w, .bundles = bundles };
 	observe(&o);
 	check_decision(&w, o.authorities);
 	return 0;

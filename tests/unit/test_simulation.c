@@ -1,8 +1,8 @@
 /* LINK: rotation */
 /* Closed-loop simulation: the walk drives a model of a cluster. Every action boundary × {crash, stale read, doubled action, half-done
- * job, a node that joins, a controller-manager that restarts, another leader}, and the same again with the run turned round at every
- * action boundary; after every single effect every live pair of client and server must be able to talk. Then mutants of the table, each
- * of which must be caught.
+ * job, a node that joins, a controller-manager that restarts, another leader, a caBundle that is written back}, and the same again
+ * with the run turned round at every action boundary; after every single effect every live pair of client and server must be able to
+ * talk. Then mutants of the table, each of which must be caught.
  *
  * The model is absolute: O is what the cluster had before, whatever direction the walk takes. Only what is observed and what a job is
  * asked for is relative, with O and N exchanged on the way back. */
@@ -20,6 +20,9 @@
 
 #define NODES_MAX 5
 #define PODS 3
+#define HOOKS 2      /* webhooks: the first is renewed as soon as it can be, the second late */
+#define LATE 60      /* passes: the walk has come to the drop by then */
+#define ANSWERED 40  /* passes: who writes a bundle back, and renews before that is answered or the run has gone back, locks itself out */
 #define PASSES_MAX 400
 #define O 1
 #define N 2
@@ -31,7 +34,7 @@
 #define ROOT_OWN_O_ALONE 10
 #define LEAF_O_BRIDGED 11
 
-enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, DISTURBANCES };
+enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, WRITE_BACK, DISTURBANCES };
 
 struct sim_node {
 	bool present, control_plane, reported;
@@ -58,12 +61,15 @@ struct sim {
 	int published, cluster_info;  /* sets of O, N */
 	int pods[PODS];               /* what each has read at its start; user pods, restarted by annotation */
 	int annotated[PODS];          /* O, N: restarted for that leg */
+	struct { int bundle, leaf, patience; } hooks[HOOKS]; /* caBundle; who issued what is served; when its owner renews that */
 	int volume;                   /* what mounted volumes hold: follows `published` when refreshed */
 	size_t leader;
 	int64_t lease_acquired;
 	size_t effects;
 	char broken[160];
 };
+
+static bool careless; /* a mutant: bundles let go whatever is served */
 
 /* --- Who can talk to whom ------------------------------------------------------------------------------------------------- */
 
@@ -143,6 +149,8 @@ static void check_clients_of(struct sim *s, size_t server)
 static void check(struct sim *s)
 {
 	s->effects++;
+	for (size_t i = 0; i < HOOKS; i++)
+		require(s, s->hooks[i].bundle & s->hooks[i].leaf, "the API server refuses a webhook", i, 0);
 	for (size_t i = 0; i < s->n_nodes; i++) {
 		const int *n = s->nodes[i].levels;
 		if (!s->nodes[i].control_plane)
@@ -180,9 +188,23 @@ static void leader_publishes(struct sim *s)
 	check(s);
 }
 
+/* The authority that signs now is the one that comes with a certificate that is asked for now. */
+static void owners_renew(struct sim *s)
+{
+	int signs = s->nodes[s->leader].levels[FACET_SIGNER] >= SIGNER_OWN_NEW ? N : O;
+	for (size_t i = 0; i < HOOKS; i++) {
+		if (s->hooks[i].leaf == signs)
+			s->hooks[i].patience = 0;
+		else if (s->hooks[i].patience++ >= (i ? LATE : 0))
+			s->hooks[i].leaf = signs;
+	}
+	check(s);
+}
+
 static void life_goes_on(struct sim *s)
 {
 	s->clock++;
+	owners_renew(s);
 	if (s->lease_acquired < s->nodes[s->leader].manager_started && s->clock % 3 == 0)
 		s->lease_acquired = ++s->clock;
 	leader_publishes(s);
@@ -234,6 +256,8 @@ static void sim_init(struct sim *s, authority_set set, size_t control_planes, si
 		add_node(s, i < control_planes);
 	for (size_t i = 0; i < PODS; i++)
 		s->pods[i] = O;
+	for (size_t i = 0; i < HOOKS; i++)
+		s->hooks[i].bundle = s->hooks[i].leaf = O;
 	s->lease_acquired = s->clock = 1;
 }
 
@@ -371,6 +395,26 @@ static void tally_of(struct tally *t, int published)
 	t->only_new = published == N;
 }
 
+static void observe_bundle(struct ca_bundles *b, int bundle, bool presents_new)
+{
+	b->tally.total++;
+	b->tally.with_new += (bundle & N) != 0;
+	b->tally.only_new += bundle == N;
+	b->wait_both += bundle == O;
+	b->to_both += bundle == O;
+	b->wait_new += bundle != N;
+	b->to_new += bundle == (O | N) && presents_new;
+	b->keepers_total += bundle == (O | N) && !presents_new;
+}
+
+static void observe_bundles(const struct sim *s, struct world *w)
+{
+	w->ca_bundles.tally.known = true;
+	for (size_t i = 0; i < HOOKS; i++)
+		observe_bundle(&w->ca_bundles, s->back ? exchanged(s->hooks[i].bundle) : s->hooks[i].bundle,
+			       s->hooks[i].leaf == (s->back ? O : N));
+}
+
 static void observe(const struct sim *s, struct world *w, struct request *r)
 {
 	int published = s->back ? exchanged(s->published) : s->published, info = s->back ? exchanged(s->cluster_info) : s->cluster_info;
@@ -395,6 +439,7 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 		observe_node(s, i, w);
 	tally_of(&w->root_configmaps, published);
 	tally_of(&w->token_secrets, published);
+	observe_bundles(s, w);
 	w->cluster_info = info == O ? CLUSTER_INFO_OLD : info == N ? CLUSTER_INFO_NEW : CLUSTER_INFO_BOTH;
 	w->extension_auth_has_old = seen(s->extension & (s->back ? N : O));
 	w->proxy_auth_has_old = seen(s->proxies & (s->back ? N : O));
@@ -449,6 +494,22 @@ static void latch(struct sim *s, const struct sim *seen_state, int bits)
 	require(s, !s->turns || !s->dropping, "a run that drops goes back", 0, 0);
 }
 
+/* With each object's version as the precondition, and N alone only where that is what is served. */
+static void move_bundles(struct sim *s, const struct sim *seen_state, int level)
+{
+	int target = seen_state->back ? O : N;
+	for (size_t i = 0; i < HOOKS; i++) {
+		int bundle = seen_state->hooks[i].bundle;
+		if (s->hooks[i].bundle != bundle)
+			continue;
+		if (level == TRUST_BOTH && !(bundle & target))
+			s->hooks[i].bundle = O | N;
+		else if (level == TRUST_NEW && bundle == (O | N) && (careless || seen_state->hooks[i].leaf == target))
+			s->hooks[i].bundle = target;
+		check(s);
+	}
+}
+
 static void perform(struct sim *s, const struct sim *seen_state, const struct action *a, size_t most)
 {
 	bool back = seen_state->back;
@@ -465,6 +526,7 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 	case ACT_NODE: run_job(s, index_of(a->node), a, back, most); break;
 	case ACT_RELEASE_LEASE: s->lease_acquired = ++s->clock; break;
 	case ACT_PUBLISH: s->published = back ? exchanged(set) : set; break;
+	case ACT_CA_BUNDLES: move_bundles(s, seen_state, a->level); break;
 	case ACT_CLUSTER_INFO: s->cluster_info = back ? exchanged(set) : set; break;
 	case ACT_ADMIN_KUBECONFIG: s->admin = !back; break;
 	case ACT_RESTART_WORKLOAD: s->annotated[strtol(a->name, NULL, 10)] = back ? O : N; break;
@@ -486,8 +548,23 @@ struct fault {
 	size_t rollback_at; /* after so many actions the run is asked back; 0: never */
 };
 
+/* What an owner's manifest says of a server whose certificate is still the old one. */
+static void write_back(struct sim *s)
+{
+	for (size_t i = 0; i < HOOKS; i++) {
+		if (s->hooks[i].leaf != O)
+			continue;
+		s->hooks[i].bundle = O;
+		if (s->hooks[i].patience > -ANSWERED)
+			s->hooks[i].patience -= ANSWERED;
+	}
+}
+
 static void disturb(struct sim *s, enum disturbance kind)
 {
+	if (kind == WRITE_BACK)
+		write_back(s);
+
 	if (kind == JOIN && s->n_nodes < NODES_MAX)
 		add_node(s, false);
 	if (kind == RESTART_MANAGER)
@@ -516,6 +593,9 @@ static bool at_top(const struct sim *s)
 		return s->closed;
 	for (size_t i = 0; i < PODS; i++)
 		if (!(s->pods[i] & target))
+			return false;
+	for (size_t i = 0; i < HOOKS; i++)
+		if (s->hooks[i].bundle != target || s->hooks[i].leaf != target)
 			return false;
 	return s->closed && s->published == target && s->cluster_info == target && s->extension == target && s->admin == !s->back;
 }
@@ -659,6 +739,25 @@ static bool trusts_both_exactly(const struct world *w, struct waits *ret)
 	return servers_accept_new(w, ret);
 }
 
+static bool waits_for_no_server(const struct world *w, struct waits *ret)
+{
+	return !w->ca_bundles.wait_new || waits_for(ret, "Mutant", "no server");
+}
+
+/* It moves what it has not seen. */
+static void plan_bundles_blindly(const struct world *w, int step, struct plan *ret)
+{
+	plan_bundles(w, TRUST_NEW, 1, step, ret);
+}
+
+static void move_blindly(void)
+{
+	STEPS[walk_find("ca-bundles-served")].holds = always;
+	STEPS[walk_find("ca-bundles-new")].holds = waits_for_no_server;
+	STEPS[walk_find("ca-bundles-new")].plan = plan_bundles_blindly;
+	careless = true;
+}
+
 static void move(const char *name, const char *before)
 {
 	size_t from = walk_find(name), to = walk_find(before);
@@ -702,10 +801,14 @@ static void mutate(size_t i)
 	case 18: move("etcd-trust", "etcd-leaves"); break;
 	case 19: move("etcd-bare-leaves", "etcd-trust"); break;
 	case 20: forget("etcd-leaves"); break;
+	case 21: forget("ca-bundles-both"); break;
+	case 22: move("ca-bundles-both", "kubelets"); break;
+	case 23: move_blindly(); break;
+	case 24: forget("ca-bundles-new"); break;
 	default: break;
 	}
 }
-#define MUTANTS 21
+#define MUTANTS 25
 
 static void test_mutants_are_caught(void **state)
 {
@@ -719,6 +822,7 @@ static void test_mutants_are_caught(void **state)
 		assert_memory_not_equal(STEPS, kept, sizeof kept);
 		size_t bad = failures_of(&(const struct shape){ K | P | E, 2, 2 }, &runs, first, sizeof first);
 		memcpy(STEPS, kept, sizeof kept);
+		careless = false;
 		print_message("mutant %zu: %zu of %zu runs caught it; %s\n", i, bad, runs, first);
 		assert_true(bad > 0);
 	}
@@ -751,6 +855,55 @@ static void test_unknown_is_never_proof(void **state)
 	assert_string_equal(walk_step(p.step)->name, "visit");
 	position_release(&p);
 	world_release(&w);
+}
+
+static void add_keeper(struct world *w, const char *object)
+{
+	*world_add_keeper(w) = (struct bundle_keeper){ str_dup(object), str_dup("renew its certificate") };
+}
+
+static void test_a_bundle_that_keeps_the_old_authority_holds_the_drop(void **state)
+{
+	(void)state;
+	struct world w cleanup(world_release) = { 0 };
+	struct waits waits cleanup(waits_release) = { 0 };
+	assert_false(ca_bundles_both(&w, &waits) || ca_bundles_served(&w, &waits) || ca_bundles_new(&w, &waits)); /* unknown */
+	w.ca_bundles.tally.known = true;
+	assert_true(ca_bundles_both(&w, &waits) && ca_bundles_served(&w, &waits) && ca_bundles_new(&w, &waits));
+	w.ca_bundles.unlooked = w.ca_bundles.wait_new = w.ca_bundles.tally.total = 1;
+	waits_release(&waits);
+	assert_true(ca_bundles_both(&w, &waits));
+	assert_false(ca_bundles_served(&w, &waits) || ca_bundles_new(&w, &waits));
+	assert_false(waits.stalled);
+	w.ca_bundles.unlooked = 0;
+	add_keeper(&w, "ValidatingWebhookConfiguration/late");
+	waits_release(&waits);
+	assert_false(ca_bundles_served(&w, &waits));
+	assert_true(waits.stalled);
+	assert_string_equal(waits.names.items[0], "ValidatingWebhookConfiguration/late");
+	assert_non_null(strstr(buf_str(&waits.message), "late (renew its certificate)"));
+	w.run.dropping = true; /* nor in the middle of the drop */
+	waits_release(&waits);
+	assert_false(ca_bundles_new(&w, &waits));
+}
+
+static void test_who_writes_a_bundle_back_is_named(void **state)
+{
+	(void)state;
+	struct world w cleanup(world_release) = { .ca_bundles = { .tally = { .known = true, .total = 2 }, .wait_both = 1, .again_ms = 1700 } };
+	struct waits waits cleanup(waits_release) = { 0 };
+	struct plan plan cleanup(plan_release) = { 0 };
+	strs_add(&w.ca_bundles.reverted, "APIService/v1.a (by flux)");
+	assert_false(ca_bundles_both(&w, &waits));
+	assert_false(waits.stalled);
+	assert_non_null(strstr(buf_str(&waits.message), "APIService/v1.a (by flux)"));
+	plan_ca_bundles_both(&w, 0, &plan);
+	assert_int_equal(plan.n, 0);
+	assert_int_equal(plan.look_again_ms, 1700);
+	w.ca_bundles.fought = true;
+	waits_release(&waits);
+	assert_false(ca_bundles_both(&w, &waits));
+	assert_true(waits.stalled);
 }
 
 static void test_a_node_down_holds_everything(void **state)
@@ -810,6 +963,8 @@ int main(void)
 		cmocka_unit_test(test_every_rollback_is_safe_and_converges),
 		cmocka_unit_test(test_mutants_are_caught),
 		cmocka_unit_test(test_unknown_is_never_proof),
+		cmocka_unit_test(test_a_bundle_that_keeps_the_old_authority_holds_the_drop),
+		cmocka_unit_test(test_who_writes_a_bundle_back_is_named),
 		cmocka_unit_test(test_a_node_down_holds_everything),
 		cmocka_unit_test(test_one_control_plane_at_a_time),
 	};

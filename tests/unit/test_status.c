@@ -297,6 +297,29 @@ static void test_texts_keep_the_schema_s_limits(void **state)
 	assert_in_range(strlen(json_get_str(invalid, "waitingFor")), 1, 1024);
 }
 
+static void test_bundles_that_keep_the_old_authority_are_stragglers(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	for (int i = 0; i < 120; i++) {
+		struct bundle_keeper *k = world_add_keeper(&s.world);
+		assert_int_equal(k != NULL, i < WORLD_LISTED_MAX);
+		if (k)
+			*k = (struct bundle_keeper){ str_dup("APIService/v1.a"), str_dup("renew its certificate") };
+	}
+	struct json *early cleanup(json_freep) = json_object(), *late cleanup(json_freep) = json_object();
+	status_blockers(&s.world, PHASE_PUBLISHING_NEW, early);
+	status_blockers(&s.world, PHASE_AWAITING_APPROVAL, late);
+	assert_int_equal(json_get_int(early, "blockersTotal", -1), 0);
+	assert_int_equal(json_get_int(late, "blockersTotal", 0), 120);
+	assert_int_equal(json_len(json_get(late, "blockers")), 100);
+	const struct json *first = json_first(json_get(late, "blockers"));
+	assert_string_equal(json_get_str(first, "code"), "Straggler");
+	assert_string_equal(json_get_str(first, "object"), "APIService/v1.a");
+	assert_string_equal(json_get_str(first, "message"), "renew its certificate");
+}
+
 static void test_a_rollback_is_for_one_run_and_deleting_asks_for_it(void **state)
 {
 	(void)state;
@@ -396,6 +419,7 @@ int main(void)
 		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
 		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
 		cmocka_unit_test(test_texts_keep_the_schema_s_limits),
+		cmocka_unit_test(test_bundles_that_keep_the_old_authority_are_stragglers),
 		cmocka_unit_test(test_a_rollback_is_for_one_run_and_deleting_asks_for_it),
 		cmocka_unit_test(test_the_way_back_is_told),
 		cmocka_unit_test(test_too_late_a_rollback_is_refused_aloud),
