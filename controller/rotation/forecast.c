@@ -39,6 +39,7 @@ static bool all_read(const struct world *w, struct waits *ret)
 	const struct { bool known; const char *what; } parts[] = {
 		{ w->pods_known, "pods" },
 		{ w->copies_known, "Secrets and ConfigMaps" },
+		{ w->ca_bundles.tally.known, "caBundles" },
 		{ w->csrs_known, "CertificateSigningRequests" },
 		{ w->root_configmaps.known && w->token_secrets.known, "published authorities" },
 		{ w->kubeadm_certs != SEEN_UNKNOWN, "Secret kube-system/kubeadm-certs" },
@@ -143,6 +144,11 @@ static int64_t cost_publish(const struct world *w)
 	return (int64_t)(w->root_configmaps.total + w->token_secrets.total) * 1000 / FORECAST_PATCHES_PER_SECOND;
 }
 
+static int64_t cost_ca_bundles(const struct world *w)
+{
+	return (int64_t)w->ca_bundles.tally.total * 1000 / FORECAST_BUNDLES_PER_SECOND;
+}
+
 /* Set to restart at the pace that was asked for, then seen on the nodes. How long a large rollout takes, and a slow pod until it is
  * ready, is their own. */
 static int64_t cost_workloads(const struct world *w)
@@ -160,8 +166,10 @@ static const struct {
 	{ "visit", cost_visit },
 	{ "bridge", cost_one_visit },
 	{ "publish-both", cost_publish },
+	{ "ca-bundles-both", cost_ca_bundles },
 	{ "publish-new", cost_publish },
 	{ "workloads", cost_workloads },
+	{ "ca-bundles-new", cost_ca_bundles },
 };
 
 static bool moves_facet(const struct step *s, enum facet f)
@@ -355,6 +363,36 @@ static void workloads(const struct world *w, struct json *phase)
 				"(spec.acceptStragglers)");
 }
 
+/* --- caBundles -------------------------------------------------------------------------------------------------------------- */
+
+static void bundles_moved(const struct world *w, struct json *phase)
+{
+	const struct ca_bundles *b = &w->ca_bundles;
+	struct json *j = json_ensure_object(phase, "caBundles");
+	for (size_t i = 0; i < b->listed.n; i++)
+		json_add_str(json_ensure_array(j, "moved"), b->listed.items[i]);
+	json_set_int(j, "movedTotal", (int64_t)b->listed_total);
+}
+
+static void bundles_by_person(const struct world *w, struct json *phase)
+{
+	const struct ca_bundles *b = &w->ca_bundles;
+	struct json *j = json_ensure_object(phase, "caBundles");
+	for (size_t i = 0; i < b->n_keepers; i++) {
+		struct json *one = json_object();
+		json_set_str(one, "name", b->keepers[i].object);
+		json_set_str(one, "reason", b->keepers[i].reason);
+		json_add(json_ensure_array(j, "byPerson"), one);
+	}
+	json_set_int(j, "byPersonTotal", (int64_t)b->keepers_total);
+	if (b->listed_total)
+		add_note(phase, "the run waits here until every server behind a caBundle that was moved (TrustingBoth) presents a certificate "
+				"from the new authority, or its object is accepted by name (spec.acceptStragglers): have those renewed "
+				"from PublishingNew on");
+	if (b->keepers_total)
+		add_note(phase, "the run waits here for a person to see to what caBundles.byPerson names");
+}
+
 /* --- What stops working ---------------------------------------------------------------------------------------------------- */
 
 static void set_time(struct json *j, const char *name, int64_t ms)
@@ -426,8 +464,12 @@ static void details(const struct world *w, enum phase p, struct json *phase)
 	if (p == PHASE_PREPARING && w->kubeadm_certs == SEEN_YES)
 		add_note(phase, "Secret kube-system/kubeadm-certs (old keys for joins of control planes) is deleted");
 	bool own = authority_in(world_authorities(w), AUTHORITY_KUBERNETES);
+	if (p == PHASE_TRUSTING_BOTH && own)
+		bundles_moved(w, phase);
 	if (p == PHASE_RESTARTING_WORKLOADS && (own || authority_in(world_authorities(w), AUTHORITY_ETCD)))
 		workloads(w, phase);
+	if (p == PHASE_AWAITING_APPROVAL && own)
+		bundles_by_person(w, phase);
 	if (p == PHASE_AWAITING_APPROVAL && w->request->approval_manual)
 		add_note(phase, "it waits for spec.approve, for as long as that takes");
 	if (p == PHASE_DROPPING_OLD && own)
@@ -464,10 +506,12 @@ static void summary(const struct world *w, int64_t seconds, struct json *plan)
 	}
 	char *text cleanup(str_freep) =
 		str_printf("%zu nodes, each kubelet restarts once; %zu of %zu pods that mount the authority are rolled, %zu workloads "
-			   "need a person; %zu certificates and %zu objects elsewhere are seen that stop working at the drop; the API is "
-			   "away for %lld s; about %lld s, waits for people and for pods to be ready aside",
-			   w->n_nodes, pods_rolled(w), w->pods_total, count_by_person(w), w->issued_total, w->copies_total,
-			   (long long)api_away_seconds(w, PHASE_DROPPING_OLD), (long long)seconds);
+			   "need a person; %zu objects with caBundles are moved along, %zu need a person; %zu certificates and %zu objects "
+			   "elsewhere are seen that stop working at the drop; the API is away for %lld s; about %lld s, waits for people and for "
+			   "pods to be ready aside",
+			   w->n_nodes, pods_rolled(w), w->pods_total, count_by_person(w), w->ca_bundles.listed_total,
+			   w->ca_bundles.keepers_total, w->issued_total, w->copies_total, (long long)api_away_seconds(w, PHASE_DROPPING_OLD),
+			   (long long)seconds);
 	json_set_str(plan, "summary", text);
 }
 

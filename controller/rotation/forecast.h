@@ -24,6 +24,7 @@
 #define FORECAST_ROLLOUT_MS 10000  /* a wave of rollouts of a few pods each, one pod after the other, until the last is ready */
 #define FORECAST_POD_MS 10         /* the request that makes a node Pod: they are made one after the other */
 #define FORECAST_PATCHES_PER_SECOND 200 /* kube-root-ca.crt and token Secrets (engine/apply_publish.c) */
+#define FORECAST_BUNDLES_PER_SECOND 100 /* objects with caBundles (engine/apply_bundles.c) */
 /* A plan that something blocks is made anew after so long. */
 #define FORECAST_AGAIN_MS ((int64_t)5 * 60000)
 

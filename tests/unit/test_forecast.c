@@ -64,6 +64,7 @@ static void read_all(struct world *w)
 				w->nodes[i].ca_pem = str_dup("O");
 			w->nodes[i].job_asked_ms = w->nodes[i].report_at_ms = w->now_ms;
 		}
+	w->ca_bundles.tally.known = true;
 	w->pods_known = w->csrs_known = w->copies_known = w->root_configmaps.known = w->token_secrets.known = true;
 	w->kubeadm_certs = SEEN_NO;
 	w->kubeadm_config = SEEN_YES;
@@ -114,7 +115,7 @@ static bool pass(const struct world *w, struct plan *plan)
 static void test_a_plan_does_nothing_but_look(void **state)
 {
 	(void)state;
-	for (unsigned bits = 0; bits < 1U << 12; bits++) {
+	for (unsigned bits = 0; bits < 1U << 13; bits++) {
 		struct scene s cleanup(scene_release);
 		scene_init(&s);
 		struct world *w = &s.world;
@@ -131,13 +132,15 @@ static void test_a_plan_does_nothing_but_look(void **state)
 		w->kubeadm_certs = bits >> 9 & 1 ? SEEN_YES : SEEN_UNKNOWN;
 		s.request.paused = bits >> 10 & 1;
 		s.request.approved_drop = bits >> 11 & 1;
+		w->ca_bundles.tally.known = bits >> 12 & 1;
+		w->ca_bundles.wait_both = w->ca_bundles.to_both = w->ca_bundles.to_new = 1;
 		s.world.authority = str_dup(AUTHORITY);
 		w->cluster_info = CLUSTER_INFO_OLD;
 		bool ready = pass(w, &plan);
 		bool visited = true;
 		for (size_t i = 0; i < w->n_nodes; i++)
 			visited = visited && (w->nodes[i].reported || !w->nodes[i].ready);
-		bool known = w->pods_known && w->copies_known && w->csrs_known && w->kubeadm_certs != SEEN_UNKNOWN;
+		bool known = w->pods_known && w->copies_known && w->csrs_known && w->kubeadm_certs != SEEN_UNKNOWN && w->ca_bundles.tally.known;
 		assert_int_equal(ready, visited && known && !s.request.paused);
 		if (s.request.paused)
 			assert_int_equal(plan.n, 0);
@@ -283,6 +286,9 @@ static void test_times_follow_counts_and_paces(void **state)
 	assert_int_equal(step_ms(w, "kubelet-client"), 2 * visit);
 	assert_int_equal(step_ms(w, "workloads"), 10000 + FORECAST_ROLLOUT_MS + all);
 	assert_int_equal(step_ms(w, "approval"), 0);
+	w->ca_bundles.tally.total = 250;
+	assert_int_equal(step_ms(w, "ca-bundles-both"), 2500);
+	assert_int_equal(step_ms(w, "ca-bundles-new"), 2500);
 	s.request.max_workers = 1;
 	assert_int_equal(step_ms(w, "kubelets"), (2 + 3) * (visit + FORECAST_KUBELET_MS));
 	s.request.pods_per_second = 50;
@@ -365,6 +371,43 @@ static void test_what_stops_is_listed_and_counted(void **state)
 	world_drop_copies(&s.world);
 	world_drop_issued(&s.world);
 	assert_int_equal(s.world.copies_total + s.world.issued_total + s.world.n_copies, 0);
+}
+
+static void add_keeper(struct world *w, const char *object, const char *reason)
+{
+	struct bundle_keeper *k = world_add_keeper(w);
+	if (k)
+		*k = (struct bundle_keeper){ str_dup(object), str_dup(reason) };
+}
+
+static void test_ca_bundles_are_told_apart(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	read_all(&s.world);
+	struct json *none cleanup(json_freep) = forecast_make(&s.world);
+	assert_int_equal(json_get_int(json_get(phase_of(none, "TrustingBoth"), "caBundles"), "movedTotal", -1), 0);
+	assert_null(json_get(phase_of(none, "AwaitingApproval"), "notes"));
+	struct ca_bundles *b = &s.world.ca_bundles;
+	b->listed_total = 130;
+	for (int i = 0; i < 100; i++)
+		strs_addf(&b->listed, "APIService/v%d.example.org", i);
+	for (int i = 0; i < 120; i++)
+		add_keeper(&s.world, i ? "APIService/more" : "ValidatingWebhookConfiguration/mixed", "holds others");
+	struct json *plan cleanup(json_freep) = forecast_make(&s.world);
+	const struct json *moved = json_get(phase_of(plan, "TrustingBoth"), "caBundles");
+	const struct json *awaiting = phase_of(plan, "AwaitingApproval"), *person = json_get(awaiting, "caBundles");
+	assert_int_equal(json_len(json_get(moved, "moved")), 100);
+	assert_int_equal(json_get_int(moved, "movedTotal", 0), 130);
+	assert_string_equal(json_str(json_first(json_get(moved, "moved"))), "APIService/v0.example.org");
+	assert_int_equal(json_len(json_get(person, "byPerson")), 100);
+	assert_int_equal(json_get_int(person, "byPersonTotal", 0), 120);
+	assert_string_equal(json_get_str(json_first(json_get(person, "byPerson")), "name"), "ValidatingWebhookConfiguration/mixed");
+	assert_string_equal(json_get_str(json_first(json_get(person, "byPerson")), "reason"), "holds others");
+	assert_int_equal(json_len(json_get(awaiting, "notes")), 2);
+	assert_non_null(strstr(json_get_str(plan, "summary"), "130 objects with caBundles are moved along, 120 need a person"));
+	assert_int_equal(json_get_int(plan, "blockersTotal", -1), 0); /* it does not keep the run from beginning */
 }
 
 /* --- The status ------------------------------------------------------------------------------------------------------------ */
@@ -492,6 +535,7 @@ int main(void)
 		cmocka_unit_test(test_times_follow_counts_and_paces),
 		cmocka_unit_test(test_workloads_are_told_apart),
 		cmocka_unit_test(test_what_stops_is_listed_and_counted),
+		cmocka_unit_test(test_ca_bundles_are_told_apart),
 		cmocka_unit_test(test_a_complete_plan_is_ready),
 		cmocka_unit_test(test_a_blocked_plan_is_stalled),
 		cmocka_unit_test(test_waiting_for_a_run_is_said),
