@@ -91,6 +91,12 @@ type PlanPhase struct {
 		PodsTotal     int64      `json:"podsTotal"`
 		PodsUnlisted  int64      `json:"podsUnlisted"`
 	} `json:"workloads"`
+	CABundles struct {
+		Moved         []string   `json:"moved"`
+		MovedTotal    int64      `json:"movedTotal"`
+		ByPerson      []Workload `json:"byPerson"`
+		ByPersonTotal int64      `json:"byPersonTotal"`
+	} `json:"caBundles"`
 	StopsWorking struct {
 		Certificates []struct {
 			Request  string    `json:"request"`

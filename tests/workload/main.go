@@ -6,6 +6,7 @@
 //	workload reply           print what comes on standard input until that ends (for exec sessions)
 //	workload hold            print a line every second until standard input ends (for exec sessions)
 //	workload tick            the same, for ever (a pod that does not talk to the API)
+//	workload serve           answer the API server as a webhook and as an aggregated API server, see serve()
 //
 // Its count is served at :8080/counts, printed with each failure and at the end, and left as the
 // container's termination message, so that it outlives the pod. Failures are counted from the first
@@ -53,8 +54,10 @@ func command(args []string) int {
 		ended := make(chan struct{})
 		go func() { <-terminated; close(ended) }()
 		tick(ended)
+	case args[0] == "serve":
+		return serve()
 	default:
-		fmt.Fprintln(os.Stderr, "usage: workload [reply | hold | tick]")
+		fmt.Fprintln(os.Stderr, "usage: workload [reply | hold | tick | serve]")
 		return 2
 	}
 	return 0
