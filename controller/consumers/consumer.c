@@ -31,6 +31,7 @@ void observation_release(struct observation *o)
 		strs_release(&o->recorded[a]);
 	strs_release(&o->rolled_back);
 	json_freep(&o->authorities);
+	json_freep(&o->admin_kubeconfig);
 }
 
 bool world_is_planned(const struct world *w)

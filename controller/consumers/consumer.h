@@ -79,6 +79,8 @@ struct observation {
 	struct strs recorded[AUTHORITY_COUNT]; /* triggers that are recorded on authorities of every role but next */
 	struct strs rolled_back;     /* those of them whose runs were taken back */
 	struct json *authorities;    /* status.authorities */
+	struct json *admin_kubeconfig; /* status.adminKubeconfig; NULL: there is none, or it was not looked for */
+	char admin_run[13];          /* the run that it is of */
 };
 void observation_release(struct observation *o);
 
@@ -131,6 +133,10 @@ void published_text(const struct run_authority *of, int level, struct buf *out);
 /* What a bundle holds. */
 struct bundle_content { bool has_old, has_new, has_other; };
 result bundle_look(const struct run_authority *of, const char *pem, size_t len, struct bundle_content *ret, struct err *e) MUST_CHECK;
+/* True when that Secret holds the administrator's kubeconfig of the run under way: from N, trusting N. */
+bool admin_kubeconfig_serves(const struct run *run, const struct json *secret);
+/* Not there is an answer, *ret is NULL then; anything else is not. */
+result get_or_absent(struct observation *o, const char *path, struct json **ret, struct err *e) MUST_CHECK;
 const char *annotation(const struct json *object, const char *name);
 const char *label(const struct json *object, const char *name);
 /* metadata.namespace/metadata.name, appended. */

@@ -1,10 +1,10 @@
-/* Single objects of the control plane: Leases, extension-apiserver-authentication, kubeadm-certs, the administrator's kubeconfig. */
+/* Single objects of the control plane: Leases, extension-apiserver-authentication, kubeadm-certs. */
 #include "consumer.h"
 
 #include <string.h>
 
 /* Not there is an answer; anything else is not. */
-static result get_or_absent(struct observation *o, const char *path, struct json **ret, struct err *e)
+result get_or_absent(struct observation *o, const char *path, struct json **ret, struct err *e)
 {
 	struct err missing;
 	if (kube_get(o->kube, path, ret, &missing).ok || missing.kind == ERR_NOT_FOUND)
@@ -122,20 +122,8 @@ static result kubeadm_config_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
-static result admin_kubeconfig_observe(struct observation *o, struct err *e)
-{
-	char *path cleanup(str_freep) =
-		str_printf("/api/v1/namespaces/%s/secrets/%s", o->settings->namespace, ADMIN_KUBECONFIG_SECRET);
-	struct json *secret cleanup(json_wipep) = NULL;
-	TRY(get_or_absent(o, path, &secret, e));
-	bool ours = secret && str_eq(label(secret, LABEL_RUN), o->world->run.id);
-	o->world->admin_kubeconfig = ours ? SEEN_YES : SEEN_NO;
-	return OK;
-}
-
 const struct consumer consumer_leases = { "Leases", READS_IN_RUN, leases_observe };
 const struct consumer consumer_extension_auth = { "extension-apiserver-authentication", READS_IN_RUN, extension_auth_observe };
 const struct consumer consumer_api_services = { "APIServices", READS_IN_RUN, api_services_observe };
 const struct consumer consumer_kubeadm_certs = { "kubeadm-certs", READS_IN_BOTH, kubeadm_certs_observe };
-const struct consumer consumer_admin_kubeconfig = { "admin kubeconfig", READS_IN_RUN, admin_kubeconfig_observe };
 const struct consumer consumer_kubeadm_config = { "kubeadm-config", READS_ALWAYS, kubeadm_config_observe };

@@ -105,7 +105,7 @@ result apply_action(const struct applier *a, const struct action *action, struct
 	case ACT_CLUSTER_INFO:
 		return apply_cluster_info(a, action, e);
 	case ACT_ADMIN_KUBECONFIG:
-		return apply_admin_kubeconfig(a, e);
+		return apply_admin_kubeconfig(a, action, e);
 	case ACT_RESTART_WORKLOAD:
 		return restart_workload(a, action, e);
 	case ACT_REFRESH_PODS:

@@ -28,7 +28,7 @@ result apply_finalizer(struct kube *kube, const struct json *object, bool wanted
 result apply_create_authority(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_store_bridge(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_latch(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
-result apply_admin_kubeconfig(const struct applier *a, struct err *e) MUST_CHECK;
+result apply_admin_kubeconfig(const struct applier *a, const struct action *action, struct err *e) MUST_CHECK;
 result apply_finish(const struct applier *a, struct err *e) MUST_CHECK;
 /* Takes every node Pod away: what they said is of no use to a later request. */
 result apply_dismiss(const struct applier *a, struct err *e) MUST_CHECK;

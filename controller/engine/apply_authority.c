@@ -259,7 +259,7 @@ static result admin_text(const struct applier *a, struct buf *ret_secret, struct
 	struct cert *ca cleanup(cert_freep) = NULL, *leaf cleanup(cert_freep) = NULL;
 	struct key *ca_key cleanup(key_freep) = NULL, *key cleanup(key_freep) = NULL;
 	struct buf key_pem cleanup(buf_release) = BUF_SECRET, leaf_pem cleanup(buf_release) = BUF_INIT,
-		   ca_pem cleanup(buf_release) = BUF_INIT;
+		   both_pem cleanup(buf_release) = BUF_INIT;
 	char *server cleanup(str_freep) = NULL;
 	const struct leaf_request q = { .common_name = "kubernetes-admin", .organization = "kubeadm:cluster-admins", .client = true,
 					.now_ms = a->world->now_ms, .validity_ms = ADMIN_VALIDITY_MS };
@@ -268,9 +268,9 @@ static result admin_text(const struct applier *a, struct buf *ret_secret, struct
 	TRY(key_generate(a->world->request ? a->world->request->key_algorithm : "RSA-2048", &key, e));
 	TRY(leaf_make(&q, key, ca, ca_key, &leaf, e));
 	cert_to_pem(leaf, &leaf_pem);
-	cert_to_pem(ca, &ca_pem);
+	published_text(&a->world->run.of[AUTHORITY_KUBERNETES], TRUST_BOTH, &both_pem);
 	key_to_pem(key, &key_pem);
-	kubeconfig_write("kubernetes", server, "kubernetes-admin", buf_str(&ca_pem), buf_str(&leaf_pem), buf_str(&key_pem), ret_secret);
+	kubeconfig_write("kubernetes", server, "kubernetes-admin", buf_str(&both_pem), buf_str(&leaf_pem), buf_str(&key_pem), ret_secret);
 	return OK;
 }
 
@@ -279,38 +279,65 @@ static char *admin_secret_path(const struct applier *a)
 	return str_printf("/api/v1/namespaces/%s/secrets/%s", a->settings->namespace, ADMIN_KUBECONFIG_SECRET);
 }
 
-static result is_handed_out(const struct applier *a, const char *path, bool *ret, struct err *e)
+/* Over the one that was read, and no other; NULL: none was there. */
+static result put_admin_secret(const struct applier *a, const char *text, const struct json *before, struct err *e)
 {
-	struct json *s cleanup(json_wipep) = NULL;
-	struct err missing;
-	bool there = kube_get(a->kube, path, &s, &missing).ok;
-	*ret = there && str_eq(label(s, LABEL_RUN), a->world->run.id);
-	if (there || missing.kind == ERR_NOT_FOUND)
-		return OK;
-	*e = missing;
-	return FAILED;
-}
-
-/* Server-side apply: the same name each run, replaced. One that is there for this run may be in somebody's hands and stays. On the way
- * back what it holds will be refused: it goes. */
-result apply_admin_kubeconfig(const struct applier *a, struct err *e)
-{
-	struct buf text cleanup(buf_release) = BUF_SECRET;
 	char *path cleanup(str_freep) = admin_secret_path(a);
-	bool done = false;
-	if (a->world->run.back)
-		return kube_delete(a->kube, path, NULL, NULL, e);
-	TRY(is_handed_out(a, path, &done, e));
-	if (done)
-		return OK;
-	TRY_CTX(admin_text(a, &text, e), e, "making the administrator's kubeconfig");
+	char *all cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/secrets", a->settings->namespace);
 	struct json *s cleanup(json_wipep) = json_object(), *meta = json_ensure_object(s, "metadata");
 	json_set_str(s, "apiVersion", "v1");
 	json_set_str(s, "kind", "Secret");
 	json_set_str(meta, "name", ADMIN_KUBECONFIG_SECRET);
+	json_set_str(meta, "resourceVersion", json_str(json_at(before, "metadata", "resourceVersion", NULL)));
 	json_set_str(json_ensure_object(meta, "labels"), LABEL_RUN, a->world->run.id);
-	set_data(json_ensure_object(s, "data"), "value", buf_str(&text));
-	return kube_patch(a->kube, path, KUBE_APPLY, s, NULL, e);
+	set_data(json_ensure_object(s, "data"), "value", text);
+	return before ? kube_patch(a->kube, path, KUBE_APPLY, s, NULL, e) : kube_create(a->kube, all, s, NULL, e);
+}
+
+/* The same client certificate and key: whoever has taken it already has nothing to do but to trust less. */
+static result take_old_out(const struct applier *a, struct err *e)
+{
+	char *path cleanup(str_freep) = admin_secret_path(a);
+	struct json *secret cleanup(json_wipep) = NULL;
+	struct buf before cleanup(buf_release) = BUF_SECRET, after cleanup(buf_release) = BUF_SECRET,
+		   new_pem cleanup(buf_release) = BUF_INIT;
+	TRY(kube_get(a->kube, path, &secret, e));
+	const char *value = json_str_or(json_at(secret, "data", "value", NULL), "");
+	TRY(base64_decode(value, strlen(value), &before, e));
+	published_text(&a->world->run.of[AUTHORITY_KUBERNETES], TRUST_NEW, &new_pem);
+	TRY(kubeconfig_replace(buf_str(&before), before.len, buf_str(&new_pem), NULL, NULL, &after, e));
+	return put_admin_secret(a, buf_str(&after), secret, e);
+}
+
+/* One that is there for this run, and whole, may be in somebody's hands and stays. */
+static result make_first(const struct applier *a, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_SECRET;
+	char *path cleanup(str_freep) = admin_secret_path(a);
+	struct json *there cleanup(json_wipep) = NULL;
+	struct err missing;
+	if (!kube_get(a->kube, path, &there, &missing).ok && missing.kind != ERR_NOT_FOUND) {
+		*e = missing;
+		return FAILED;
+	}
+	if (there && admin_kubeconfig_serves(&a->world->run, there))
+		return OK;
+	TRY(admin_text(a, &text, e));
+	return put_admin_secret(a, buf_str(&text), there, e);
+}
+
+/* On the way back what it holds will be refused: it goes. */
+result apply_admin_kubeconfig(const struct applier *a, const struct action *action, struct err *e)
+{
+	char *path cleanup(str_freep) = admin_secret_path(a);
+	if (a->world->run.back)
+		return kube_delete(a->kube, path, NULL, NULL, e);
+	if (action->level == TRUST_NEW) {
+		TRY_CTX(take_old_out(a, e), e, "taking the old authority out of the administrator's kubeconfig");
+		return OK;
+	}
+	TRY_CTX(make_first(a, e), e, "making the administrator's kubeconfig");
+	return OK;
 }
 
 /* --- The end --------------------------------------------------------------------------------------------------------------- */

@@ -291,6 +291,20 @@ static struct json *closed_run(const struct pass *p, size_t i)
 	return closed;
 }
 
+/* That of the request's own run. What could not be read is told as before. */
+static const struct json *admin_kubeconfig_of(const struct pass *p, size_t i)
+{
+	const struct json *before = json_get(p->objects[i], "status");
+	const char *trigger = p->requests[i].trigger;
+	char id[13];
+	if (p->invalid[i])
+		return NULL;
+	if (p->world.admin_kubeconfig == SEEN_UNKNOWN)
+		return str_eq(json_str(json_at(before, "run", "trigger", NULL)), trigger) ? json_get(before, "adminKubeconfig") : NULL;
+	run_id(trigger, id);
+	return str_eq(id, p->o.admin_run) ? p->o.admin_kubeconfig : NULL;
+}
+
 static struct json *status_of(struct pass *p, size_t i, const struct json *closed)
 {
 	struct request stand_in = { .generation = json_int(json_at(p->objects[i], "metadata", "generation", NULL), 0),
@@ -298,7 +312,7 @@ static struct json *status_of(struct pass *p, size_t i, const struct json *close
 	struct world nothing = { .now_ms = p->world.now_ms };
 	struct status_input in = { .world = &nothing, .request = p->invalid[i] ? &stand_in : &p->requests[i],
 				   .previous = json_get(p->objects[i], "status"), .authorities = p->o.authorities,
-				   .closed = closed, .apply_error = p->apply_error };
+				   .admin_kubeconfig = admin_kubeconfig_of(p, i), .closed = closed, .apply_error = p->apply_error };
 	if (p->invalid[i]) {
 		in.standing = STANDING_INVALID;
 		in.detail = p->invalid[i];
@@ -454,6 +468,8 @@ static void rest(struct pass *p)
 		note_error(p, "node Pods that are left", &e);
 	else
 		forecast_rest(&p->world, &p->plan);
+	if (!consumer_admin_kubeconfig.observe(&p->o, &e).ok)
+		note_error(p, consumer_admin_kubeconfig.name, &e);
 }
 
 static result run_pass(struct pass *p, int64_t *ret_again_ms, struct err *e)

@@ -19,7 +19,8 @@ enum action_kind {
 	ACT_PUBLISH,               /* kube-root-ca.crt and token Secrets that lag behind `level` (TRUST_BOTH, TRUST_NEW) */
 	ACT_CA_BUNDLES,            /* caBundles of webhooks, APIServices and CRD conversions that lag behind `level` and may be written now */
 	ACT_CLUSTER_INFO,          /* cluster-info at `level`, with its signatures, in one write */
-	ACT_ADMIN_KUBECONFIG,      /* the administrator's kubeconfig from N into a Secret; when the run goes back: away with it */
+	ACT_ADMIN_KUBECONFIG,      /* the administrator's kubeconfig from N in its Secret, `level` its trust: TRUST_BOTH a new one,
+				    * TRUST_NEW the same without O; when the run goes back: away with it */
 	ACT_RESTART_WORKLOAD,      /* `kind`, `namespace`, `name`: annotate the pod template */
 	ACT_REFRESH_PODS,          /* annotate our own pods: the kubelet then refreshes their volumes at once */
 	ACT_PRUNE_EXTENSION_AUTH,  /* extension-apiserver-authentication without what is old of `authority` */

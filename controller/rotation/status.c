@@ -458,10 +458,14 @@ static void planned_part(const struct status_input *in, struct json *status)
 
 static void resting_part(const struct status_input *in, struct json *status)
 {
+	const struct json *ref = json_get(in->admin_kubeconfig, "secretRef");
 	struct buf message cleanup(buf_release) = BUF_INIT;
 	if (in->standing == STANDING_DONE) {
 		json_set_str(status, "phase", phase_text(PHASE_COMPLETED)->name);
 		buf_addf(&message, "trigger \"%s\" is done: the cluster knows the new certificate authorities only", in->request->trigger);
+		if (ref)
+			buf_addf(&message, ". The administrator's kubeconfig is in Secret %s/%s", json_str_or(json_get(ref, "namespace"), ""),
+				 json_str_or(json_get(ref, "name"), ""));
 		summary_conditions(in, status, true, false, "Completed", buf_str(&message));
 		phase_conditions(in, status, "");
 		return;
@@ -503,6 +507,8 @@ struct json *status_make(const struct status_input *in)
 	run_part(in, status);
 	if (in->authorities)
 		json_set(status, "authorities", json_copy(in->authorities));
+	if (in->admin_kubeconfig)
+		json_set(status, "adminKubeconfig", json_copy(in->admin_kubeconfig));
 	return status;
 }
 

@@ -34,6 +34,7 @@ struct status_input {
 	const char *apply_error;           /* the last action that failed in this pass, NULL: none */
 	const struct json *previous;       /* the status in the API, NULL: none */
 	const struct json *authorities;    /* status.authorities, made by whoever can read certificates; borrowed */
+	const struct json *admin_kubeconfig; /* status.adminKubeconfig, ditto; NULL: this request's run has published none */
 	const struct json *closed;         /* the run that ended: {trigger,startedAt,completedAt}; NULL: none */
 };
 

@@ -218,6 +218,13 @@ static bool admin_kubeconfig_stored(const struct world *w, struct waits *ret)
 	       waits_for(ret, "PublishingAdminKubeconfig", "the administrator's new kubeconfig in its Secret");
 }
 
+/* On the way back there is none any more. */
+static bool admin_trusts_new_only(const struct world *w, struct waits *ret)
+{
+	return w->run.back || w->admin_has_old == SEEN_NO ||
+	       waits_for(ret, "PublishingAdminKubeconfig", "the administrator's kubeconfig to carry the new authority only");
+}
+
 static bool pods_looked_at(const struct world *w, struct waits *ret)
 {
 	bool all = w->pods_known;
@@ -583,7 +590,15 @@ static void plan_ca_bundles_new(const struct world *w, int step, struct plan *re
 static void plan_admin(const struct world *w, int step, struct plan *ret)
 {
 	if (w->admin_kubeconfig == (w->run.back ? SEEN_YES : SEEN_NO))
-		plan_plain(ACT_ADMIN_KUBECONFIG, step, ret);
+		plan_add(ret, ACT_ADMIN_KUBECONFIG, step)->level = TRUST_BOTH;
+	plan_look_again(ret, LOOK_OFTEN_MS);
+}
+
+static void plan_admin_new(const struct world *w, int step, struct plan *ret)
+{
+	if (w->admin_has_old == SEEN_YES)
+		plan_add(ret, ACT_ADMIN_KUBECONFIG, step)->level = TRUST_NEW;
+	plan_look_again(ret, LOOK_OFTEN_MS);
 }
 
 /* A look at the pods of the nodes that need one. While rollouts are under way a look is soon out of date again, so then
@@ -804,6 +819,8 @@ WALK_STORAGE struct step STEPS[] = {
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_ETCD_LEAF, LEAF_NEW }) },
 	{ PHASE_DROPPING_OLD, ALL, "clean", "nothing old is left on any node",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_CLEAN, CLEAN_YES }) },
+	{ PHASE_DROPPING_OLD, KUBERNETES, "admin-trust", "the administrator's kubeconfig carries the new authority only",
+	  .holds = admin_trusts_new_only, .plan = plan_admin_new },
 	{ PHASE_DROPPING_OLD, ALL, "finish", "the run is closed",
 	  .holds = finished, .plan = plan_finish },
 };

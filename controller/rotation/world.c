@@ -209,6 +209,7 @@ void world_release(struct world *w)
 	strs_release(&w->api_services_away);
 	str_freep(&w->authority);
 	str_freep(&w->candidate_problem);
+	str_freep(&w->admin_fingerprint);
 	world_drop_issued(w);
 	world_drop_copies(w);
 	memset(w, 0, sizeof *w);

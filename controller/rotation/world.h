@@ -207,6 +207,8 @@ struct world {
 	enum seen kubeadm_config;         /* kube-system/kubeadm-config is there; looked for before there is a run */
 	enum seen kubeadm_certs;          /* the Secret with encrypted old keys is there */
 	enum seen admin_kubeconfig;       /* the Secret with N's administrator kubeconfig is there */
+	enum seen admin_has_old;          /* ditto, and it trusts O beside N */
+	char *admin_fingerprint;          /* of its client certificate, as status tells it; NULL: unknown */
 	struct lease_state controller_manager, scheduler;
 
 	bool pods_known;

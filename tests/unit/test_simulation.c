@@ -54,8 +54,9 @@ struct sim {
 	struct sim_node nodes[NODES_MAX];
 	authority_set set;            /* that are rotated */
 	authority_set stored, bridged;
-	bool run, kubeadm_certs, admin, closed;
-	bool rollback_wanted, turns, back, dropping; /* turns: latched; back: once all bridges are there */
+	bool run, kubeadm_certs, closed;
+	bool rollback_wanted, turns, back, dropping, paused, manual; /* turns: latched; back: once all bridges are there */
+	int admin;                    /* what the administrator's kubeconfig trusts; its certificate is from N; 0: there is none */
 	int64_t version;              /* of the run's Secret */
 	int extension, proxies;       /* what extension-apiserver-authentication holds: authorities of clients, of front proxies */
 	int published, cluster_info;  /* sets of O, N */
@@ -140,6 +141,7 @@ static void check_clients_of(struct sim *s, size_t server)
 	}
 	for (size_t i = 0; i < PODS; i++)
 		require(s, accepts_leaf(s->pods[i], leaf), "pod refuses API server", i, server);
+	require(s, !s->admin || ((trust & N) && accepts_leaf(s->admin, leaf)), "the administrator's kubeconfig does not work", server, 0);
 	if (!dropping(s))
 		require(s, (trust & O) && accepts_leaf(O, leaf), "an old user is refused before the drop", server, 0);
 	require(s, accepts_leaf(s->published, leaf), "a pod that starts now refuses the API server", server, 0);
@@ -447,7 +449,8 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->api_services_known = true;
 	w->kubeadm_config = SEEN_YES;
 	w->kubeadm_certs = seen(s->kubeadm_certs);
-	w->admin_kubeconfig = seen(s->admin);
+	w->admin_kubeconfig = seen(s->admin != 0);
+	w->admin_has_old = seen(s->admin & O);
 	w->controller_manager = (struct lease_state){ .known = true, .exists = true, .holder = str_printf("node-%zu_x", s->leader),
 						      .acquired_ms = s->lease_acquired };
 	observe_stragglers(s, w);
@@ -528,7 +531,7 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 	case ACT_PUBLISH: s->published = back ? exchanged(set) : set; break;
 	case ACT_CA_BUNDLES: move_bundles(s, seen_state, a->level); break;
 	case ACT_CLUSTER_INFO: s->cluster_info = back ? exchanged(set) : set; break;
-	case ACT_ADMIN_KUBECONFIG: s->admin = !back; break;
+	case ACT_ADMIN_KUBECONFIG: s->admin = back ? 0 : set; break;
 	case ACT_RESTART_WORKLOAD: s->annotated[strtol(a->name, NULL, 10)] = back ? O : N; break;
 	case ACT_REFRESH_PODS: break;
 	case ACT_PRUNE_EXTENSION_AUTH: *(a->authority == AUTHORITY_KUBERNETES ? &s->extension : &s->proxies) &= back ? O : N; break;
@@ -597,7 +600,7 @@ static bool at_top(const struct sim *s)
 	for (size_t i = 0; i < HOOKS; i++)
 		if (s->hooks[i].bundle != target || s->hooks[i].leaf != target)
 			return false;
-	return s->closed && s->published == target && s->cluster_info == target && s->extension == target && s->admin == !s->back;
+	return s->closed && s->published == target && s->cluster_info == target && s->extension == target && s->admin == (s->back ? 0 : N);
 }
 
 static size_t step_once(struct sim *s, const struct sim *seen_state, const struct fault *f, size_t done)
@@ -805,10 +808,14 @@ static void mutate(size_t i)
 	case 22: move("ca-bundles-both", "kubelets"); break;
 	case 23: move_blindly(); break;
 	case 24: forget("ca-bundles-new"); break;
+	case 25: forget("admin-trust"); break;
+	case 26: forget("admin-kubeconfig"); break;
+	case 27: move("admin-kubeconfig", "trust-both"); break;
+	case 28: STEPS[walk_find("admin-trust")].plan = plan_admin; break;
 	default: break;
 	}
 }
-#define MUTANTS 25
+#define MUTANTS 29
 
 static void test_mutants_are_caught(void **state)
 {
