@@ -410,6 +410,8 @@ static void position_metrics(const struct pass *p, struct buf *m)
 	buf_addf(m, "certrotation_step %zu\n", walks ? p->position.step : 0);
 	metric(m, "certrotation_stalled", "gauge", "1 when a person is waited for.");
 	buf_addf(m, "certrotation_stalled %d\n", p->active < p->n_objects && p->position.waits.stalled);
+	metric(m, "certrotation_deadline_exceeded", "gauge", "1 when the run under way is not complete by spec.deadline.");
+	buf_addf(m, "certrotation_deadline_exceeded %d\n", walks && status_deadline_passed(&p->world));
 }
 
 /* Where the run stands is left out while that is not known. */

@@ -5,6 +5,8 @@
 #define HOUR_MS ((int64_t)3600000)
 #define VALIDITY_MIN_MS (24 * HOUR_MS)
 #define VALIDITY_MAX_MS (876000 * HOUR_MS)
+#define DEADLINE_MIN_MS ((int64_t)60000)
+#define DEADLINE_MAX_MS (8760 * HOUR_MS)
 #define DURATION_MAX_MS (INT64_MAX / 1000000) /* Go counts nanoseconds */
 #define TRIGGER_MAX 63
 #define ACCEPTED_MAX 100
@@ -54,6 +56,17 @@ static result parse_validity(const struct json *parent, const char *field, int64
 	if (text && !validity_ok(ms))
 		return err_set(e, ERR_INPUT, "%s must be between 24h and 876000h", field);
 	*ret = ms;
+	return OK;
+}
+
+static result parse_deadline(const struct json *spec, struct request *r, struct err *e)
+{
+	const char *text = json_get_str(spec, "deadline");
+	if (!text)
+		return OK;
+	TRY_CTX(duration_parse(text, &r->deadline_ms, e), e, "spec.deadline");
+	if (r->deadline_ms < DEADLINE_MIN_MS || r->deadline_ms > DEADLINE_MAX_MS)
+		return err_set(e, ERR_INPUT, "spec.deadline must be between 1m and 8760h");
 	return OK;
 }
 
@@ -154,6 +167,7 @@ static result parse_spec(const struct json *spec, struct request *r, struct err 
 	const struct json *approve = json_get(spec, "approve");
 	r->approval_manual = str_eq(json_get_str(spec, "approval"), "Manual");
 	r->approved_drop = for_this_trigger(approve, r) && str_eq(json_get_str(approve, "phase"), "DroppingOld");
+	TRY(parse_deadline(spec, r, e));
 	r->paused = json_get_bool(spec, "paused", false);
 	r->rollback = r->deleting || for_this_trigger(json_get(spec, "rollback"), r);
 	r->max_workers = clamp(json_int(json_at(spec, "nodes", "maxConcurrentWorkers", NULL), 1), 1, 100);

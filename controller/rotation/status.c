@@ -290,6 +290,10 @@ static void run_part(const struct status_input *in, struct json *status)
 	set_cut(r, "trigger", run->trigger, WORD_MAX);
 	set_cut(r, "id", run->id, WORD_MAX);
 	json_set_str(r, "startedAt", started);
+	if (status_deadline_ms(in->world)) {
+		time_format(status_deadline_ms(in->world), started);
+		json_set_str(r, "deadline", started);
+	}
 	for (size_t i = 0; i < run->accepted.n && i < ACCEPTED_MAX; i++)
 		add_cut(json_ensure_array(status, "acceptedStragglers"), run->accepted.items[i], ACCEPTED_NAME_MAX);
 }
@@ -352,6 +356,30 @@ static void refused_rollback(const struct status_input *in, struct json *status)
 			      "set a new spec.trigger afterwards");
 }
 
+int64_t status_deadline_ms(const struct world *w)
+{
+	return w->run.exists && w->request && w->request->deadline_ms ? w->run.started_ms + w->request->deadline_ms : 0;
+}
+
+bool status_deadline_passed(const struct world *w)
+{
+	int64_t deadline = status_deadline_ms(w);
+	return deadline && w->now_ms >= deadline;
+}
+
+/* Said, and nothing else: a drop that a clock decides is no proof, and a way back that it decides is nobody's wish. */
+static void passed_deadline(const struct status_input *in, struct json *status, const char *waiting)
+{
+	struct buf message cleanup(buf_release) = BUF_INIT;
+	char when[32];
+	if (!status_deadline_passed(in->world))
+		return;
+	time_format(status_deadline_ms(in->world), when);
+	buf_addf(&message, "the run was to be complete by %s (spec.deadline). It goes on, nothing is dropped or taken back for it: %s", when,
+		 waiting);
+	add_condition(in, status, "DeadlineExceeded", true, "DeadlineExceeded", buf_str(&message));
+}
+
 static const char *phase_name(const struct status_input *in)
 {
 	return in->world->run.back ? PHASE_NAME_ROLLING_BACK : phase_text(in->position->phase)->name;
@@ -372,6 +400,7 @@ static void running_part(const struct status_input *in, struct json *status)
 	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Working",
 			   buf_str(&message));
 	refused_rollback(in, status);
+	passed_deadline(in, status, buf_str(&message));
 	phase_conditions(in, status, buf_str(&message));
 	progress(in->world, p->phase, status);
 	status_blockers(in->world, p->phase, status);
@@ -572,6 +601,17 @@ static void proof_events(const struct json *previous, const struct json *next, s
 	}
 }
 
+/* Conditions that are there when something is to be known; told when they come. */
+static void warning_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max, size_t *n)
+{
+	static const char *const TYPES[] = { "RollbackRefused", "DeadlineExceeded", "ChangeIgnored" };
+	for (size_t i = 0; i < ARRAY_LEN(TYPES); i++) {
+		const struct json *now = condition_of(next, TYPES[i]);
+		if (now && !condition_of(previous, TYPES[i]))
+			event(ret, max, n, true, TYPES[i], json_str_or(json_get(now, "message"), ""));
+	}
+}
+
 size_t status_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max)
 {
 	size_t n = 0;
@@ -587,8 +627,6 @@ size_t status_events(const struct json *previous, const struct json *next, struc
 		blocker_events(previous, next, ret, max, &n);
 	else if (stalled && !str_eq(why, json_get_str(was, "reason")))
 		event(ret, max, &n, true, json_str_or(json_get(stalled, "reason"), "Stalled"), message);
-	const struct json *refused = condition_of(next, "RollbackRefused");
-	if (refused && !condition_of(previous, "RollbackRefused"))
-		event(ret, max, &n, true, "RollbackRefused", json_str_or(json_get(refused, "message"), ""));
+	warning_events(previous, next, ret, max, &n);
 	return n;
 }

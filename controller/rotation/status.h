@@ -38,6 +38,9 @@ struct status_input {
 	const struct json *closed;         /* the run that ended: {trigger,startedAt,completedAt}; NULL: none */
 };
 
+/* When the run is to be complete by spec.deadline; 0: no run, or no deadline. */
+int64_t status_deadline_ms(const struct world *w);
+bool status_deadline_passed(const struct world *w);
 /* The status object. Caller frees. */
 struct json *status_make(const struct status_input *in) __attribute__((returns_nonnull));
 /* "blockers" and "blockersTotal" of a status or a plan: what holds the run up in that phase. */

@@ -32,6 +32,7 @@ struct request {
 	bool paused;
 	bool plan_only;                        /* spec.mode == Plan: say what a run would do, and change nothing */
 	bool rollback;                         /* spec.rollback for this trigger, or the object is being deleted */
+	int64_t deadline_ms;                   /* spec.deadline, from the run's start; 0: none. Said when it has passed, nothing else */
 	struct strs accepted;                  /* spec.acceptStragglers for this trigger: "Pod/ns/name" */
 	int max_workers;                       /* spec.nodes.maxConcurrentWorkers */
 	bool restart_workloads;                /* spec.workloads.restart == All */

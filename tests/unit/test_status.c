@@ -56,6 +56,9 @@ static void test_bad_requests_name_the_field(void **state)
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"10y\"}}", "spec.newAuthority.validityPeriod");
 	refuses("{\"trigger\":\"a\",\"newAuthority\":{\"validityPeriod\":\"1h\"}}", "spec.newAuthority.validityPeriod");
 	refuses("{\"trigger\":\"a\",\"leaves\":{\"validityPeriod\":\"999999h\"}}", "spec.leaves.validityPeriod");
+	refuses("{\"trigger\":\"a\",\"deadline\":\"tomorrow\"}", "spec.deadline");
+	refuses("{\"trigger\":\"a\",\"deadline\":\"59s\"}", "spec.deadline");
+	refuses("{\"trigger\":\"a\",\"deadline\":\"8761h\"}", "spec.deadline");
 }
 
 static void test_defaults_and_matching_triggers(void **state)
@@ -383,6 +386,48 @@ static void test_too_late_a_rollback_is_refused_aloud(void **state)
 	assert_int_equal(status_events(status, status, events, 4), 0);
 }
 
+static void start_run(struct scene *s)
+{
+	s->world.run.exists = true;
+	s->world.run.trigger = str_dup("q4");
+	s->world.run.id = str_dup("r");
+	s->world.run.started_ms = s->world.now_ms;
+}
+
+/* Said with what is waited for, once; nothing else is different. */
+static void test_a_deadline_is_told_and_that_is_all(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	start_run(&s);
+	s.request.deadline_ms = 60000;
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	assert_null(condition(before, "DeadlineExceeded", "status"));
+	assert_string_equal(json_str(json_at(before, "run", "deadline", NULL)), "1970-01-01T00:17:40Z");
+	s.world.now_ms += 60000;
+	s.in.previous = before;
+	struct json *after cleanup(json_freep) = status_make(&s.in);
+	struct status_event events[4];
+	assert_string_equal(condition(after, "DeadlineExceeded", "status"), "True");
+	assert_non_null(strstr(condition(after, "DeadlineExceeded", "message"), "1970-01-01T00:17:40Z"));
+	assert_non_null(strstr(condition(after, "DeadlineExceeded", "message"), "alpha"));
+	assert_int_equal(status_events(before, after, events, 4), 1);
+	assert_string_equal(events[0].reason, "DeadlineExceeded");
+	assert_true(events[0].warning);
+	assert_int_equal(status_events(after, after, events, 4), 0);
+	assert_true(status_deadline_passed(&s.world));
+	s.request.deadline_ms = 0;
+	struct json *without cleanup(json_freep) = status_make(&s.in);
+	assert_int_equal(json_len(json_get(after, "conditions")), json_len(json_get(without, "conditions")) + 1);
+	assert_string_equal(json_get_str(after, "phase"), json_get_str(without, "phase"));
+	assert_string_equal(condition(after, "Ready", "message"), condition(without, "Ready", "message"));
+	assert_null(condition(after, "Stalled", "status"));
+	s.request.deadline_ms = 60000;
+	s.world.run.exists = false; /* before the run has begun, and after its end */
+	assert_false(status_deadline_passed(&s.world));
+}
+
 static void test_history_keeps_five(void **state)
 {
 	(void)state;
@@ -423,6 +468,7 @@ int main(void)
 		cmocka_unit_test(test_a_rollback_is_for_one_run_and_deleting_asks_for_it),
 		cmocka_unit_test(test_the_way_back_is_told),
 		cmocka_unit_test(test_too_late_a_rollback_is_refused_aloud),
+		cmocka_unit_test(test_a_deadline_is_told_and_that_is_all),
 		cmocka_unit_test(test_history_keeps_five),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
