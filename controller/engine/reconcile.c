@@ -139,6 +139,8 @@ static void obey_run(struct pass *p, size_t i)
 	bool parsed = request_parse(object, &r, &e).ok && run->spec && json_parse(run->spec, strlen(run->spec), &copy, &e).ok;
 	if (!parsed || !request_obey_copy(&r, copy, &e).ok)
 		return;
+	if (!str_eq(json_str(json_at(p->objects[i], "spec", "trigger", NULL)), run->trigger))
+		strs_release(&r.ignored); /* it describes the next run */
 	request_release(&p->requests[i]);
 	str_freep(&p->invalid[i]);
 	p->requests[i] = r;

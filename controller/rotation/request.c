@@ -200,6 +200,12 @@ struct json *request_spec_copy(const struct request *r)
 	return j;
 }
 
+static void note_ignored(struct request *r, bool differs, const char *field)
+{
+	if (differs)
+		strs_add(&r->ignored, field);
+}
+
 result request_obey_copy(struct request *r, const struct json *copy, struct err *e)
 {
 	const char *algorithm = json_get_str(copy, "keyAlgorithm");
@@ -208,11 +214,18 @@ result request_obey_copy(struct request *r, const struct json *copy, struct err 
 		return err_set(e, ERR_INPUT, "the run's Secret has no copy of the spec");
 	if (!algorithm_ok(algorithm) || !validity_ok(validity_ms) || (leaf_validity_ms && !validity_ok(leaf_validity_ms)))
 		return err_set(e, ERR_INPUT, "the copy of the spec on the run's Secret is not one of ours");
+	bool manual = json_get_bool(copy, "approvalManual", false);
+	strs_release(&r->ignored);
+	note_ignored(r, r->plan_only, "spec.mode");
+	note_ignored(r, !str_eq(r->key_algorithm, algorithm), "spec.newAuthority.keyAlgorithm");
+	note_ignored(r, r->validity_ms != validity_ms, "spec.newAuthority.validityPeriod");
+	note_ignored(r, r->leaf_validity_ms != leaf_validity_ms, "spec.leaves.validityPeriod");
+	note_ignored(r, manual && !r->approval_manual, "spec.approval");
 	str_freep(&r->key_algorithm);
 	r->key_algorithm = str_dup(algorithm);
 	r->plan_only = false; /* a run goes on to its end, whatever is asked for after it */
 	r->validity_ms = validity_ms;
 	r->leaf_validity_ms = leaf_validity_ms;
-	r->approval_manual = r->approval_manual || json_get_bool(copy, "approvalManual", false);
+	r->approval_manual = r->approval_manual || manual;
 	return OK;
 }

@@ -380,6 +380,20 @@ static void passed_deadline(const struct status_input *in, struct json *status, 
 	add_condition(in, status, "DeadlineExceeded", true, "DeadlineExceeded", buf_str(&message));
 }
 
+/* The CRD refuses most of these while status shows the run; the copy on the run's Secret is what holds. */
+static void ignored_changes(const struct status_input *in, struct json *status)
+{
+	const struct strs *fields = &in->request->ignored;
+	struct buf message cleanup(buf_release) = BUF_INIT;
+	if (!fields->n)
+		return;
+	for (size_t i = 0; i < fields->n; i++)
+		buf_addf(&message, "%s%s", i ? ", " : "", fields->items[i]);
+	buf_add_str(&message, " changed while the run is under way, and is ignored: the run goes on as it was begun. Put it back, or set a new "
+			   "spec.trigger with it, for the run after this one");
+	add_condition(in, status, "ChangeIgnored", true, "RunUnderWay", buf_str(&message));
+}
+
 static const char *phase_name(const struct status_input *in)
 {
 	return in->world->run.back ? PHASE_NAME_ROLLING_BACK : phase_text(in->position->phase)->name;
@@ -401,6 +415,7 @@ static void running_part(const struct status_input *in, struct json *status)
 			   buf_str(&message));
 	refused_rollback(in, status);
 	passed_deadline(in, status, buf_str(&message));
+	ignored_changes(in, status);
 	phase_conditions(in, status, buf_str(&message));
 	progress(in->world, p->phase, status);
 	status_blockers(in->world, p->phase, status);

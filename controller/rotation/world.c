@@ -116,6 +116,7 @@ void request_release(struct request *r)
 	str_freep(&r->authority_secret);
 	str_freep(&r->key_algorithm);
 	strs_release(&r->accepted);
+	strs_release(&r->ignored);
 	*r = (struct request){ 0 };
 }
 

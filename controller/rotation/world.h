@@ -34,6 +34,7 @@ struct request {
 	bool rollback;                         /* spec.rollback for this trigger, or the object is being deleted */
 	int64_t deadline_ms;                   /* spec.deadline, from the run's start; 0: none. Said when it has passed, nothing else */
 	struct strs accepted;                  /* spec.acceptStragglers for this trigger: "Pod/ns/name" */
+	struct strs ignored;                   /* fields that differ from the copy that the run obeys */
 	int max_workers;                       /* spec.nodes.maxConcurrentWorkers */
 	bool restart_workloads;                /* spec.workloads.restart == All */
 	int pods_per_second;

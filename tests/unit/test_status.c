@@ -113,6 +113,11 @@ static void test_a_run_obeys_its_copy(void **state)
 	assert_true(request_obey_copy(&later, copy, &e).ok);
 	assert_string_equal(later.key_algorithm, "ECDSA-P256");
 	assert_true(later.approval_manual);
+	assert_int_equal(later.ignored.n, 2);
+	assert_string_equal(later.ignored.items[0], "spec.newAuthority.keyAlgorithm");
+	assert_string_equal(later.ignored.items[1], "spec.approval");
+	assert_true(request_obey_copy(&r, copy, &e).ok);
+	assert_int_equal(r.ignored.n, 0);
 	struct json *nothing cleanup(json_freep) = json_object();
 	assert_false(request_obey_copy(&later, nothing, &e).ok);
 	static const char *const SPOILED[] = {
@@ -428,6 +433,24 @@ static void test_a_deadline_is_told_and_that_is_all(void **state)
 	assert_false(status_deadline_passed(&s.world));
 }
 
+static void test_an_ignored_change_is_told_by_its_field(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	start_run(&s);
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	strs_add(&s.request.ignored, "spec.approval");
+	strs_add(&s.request.ignored, "spec.leaves.validityPeriod");
+	struct json *after cleanup(json_freep) = status_make(&s.in);
+	struct status_event events[4];
+	assert_null(condition(before, "ChangeIgnored", "status"));
+	assert_string_equal(condition(after, "ChangeIgnored", "status"), "True");
+	assert_non_null(strstr(condition(after, "ChangeIgnored", "message"), "spec.approval, spec.leaves.validityPeriod changed"));
+	assert_int_equal(status_events(before, after, events, 4), 1);
+	assert_string_equal(events[0].reason, "ChangeIgnored");
+}
+
 static void test_history_keeps_five(void **state)
 {
 	(void)state;
@@ -469,6 +492,7 @@ int main(void)
 		cmocka_unit_test(test_the_way_back_is_told),
 		cmocka_unit_test(test_too_late_a_rollback_is_refused_aloud),
 		cmocka_unit_test(test_a_deadline_is_told_and_that_is_all),
+		cmocka_unit_test(test_an_ignored_change_is_told_by_its_field),
 		cmocka_unit_test(test_history_keeps_five),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
