@@ -1,4 +1,4 @@
-/* The administrator's kubeconfig in its Secret. */
+/* The administrator's kubeconfig in its Secret, and the rule on who may approve with it. */
 #include "consumer.h"
 #include "kubeconfig.h"
 
@@ -100,4 +100,30 @@ static result admin_kubeconfig_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
+static bool denies(const struct json *binding)
+{
+	json_each(action, json_at(binding, "spec", "validationActions", NULL))
+		if (str_eq(json_str(action), "Deny"))
+			return str_eq(json_str(json_at(binding, "spec", "policyName", NULL)), APPROVAL_RULE);
+	return false;
+}
+
+/* Asked only where an approval rests on it. */
+static result approval_rule_observe(struct observation *o, struct err *e)
+{
+	static const char PATH[] = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic";
+	const struct request *r = o->world->request;
+	char *policy_path cleanup(str_freep) = str_printf("%sies/%s", PATH, APPROVAL_RULE);
+	char *binding_path cleanup(str_freep) = str_printf("%sybindings/%s", PATH, APPROVAL_RULE);
+	struct json *policy cleanup(json_freep) = NULL, *binding cleanup(json_freep) = NULL;
+	if (!r || !r->approved_drop || r->approved_by || o->world->run.approved)
+		return OK;
+	TRY(get_or_absent(o, policy_path, &policy, e));
+	TRY(get_or_absent(o, binding_path, &binding, e));
+	bool fails = str_eq(json_str(json_at(policy, "spec", "failurePolicy", NULL)), "Fail");
+	o->world->approval_rule = policy && fails && denies(binding) ? SEEN_YES : SEEN_NO;
+	return OK;
+}
+
+const struct consumer consumer_approval_rule = { "ValidatingAdmissionPolicy " APPROVAL_RULE, READS_IN_RUN, approval_rule_observe };
 const struct consumer consumer_admin_kubeconfig = { "the administrator's kubeconfig", READS_ALWAYS, admin_kubeconfig_observe };

@@ -7,7 +7,7 @@ const struct consumer *const CONSUMERS[] = {
 	&consumer_authority,    &consumer_nodes,   &consumer_root_configmaps, &consumer_token_secrets,
 	&consumer_cluster_info, &consumer_pods,    &consumer_leases,          &consumer_extension_auth,
 	&consumer_kubeadm_config, &consumer_kubeadm_certs, &consumer_admin_kubeconfig, &consumer_csrs,  &consumer_copies,
-	&consumer_api_services, &consumer_candidate, &consumer_servers,        &consumer_ca_bundles,
+	&consumer_api_services, &consumer_candidate, &consumer_approval_rule, &consumer_servers, &consumer_ca_bundles,
 };
 const size_t N_CONSUMERS = ARRAY_LEN(CONSUMERS);
 

@@ -106,7 +106,7 @@ extern const size_t N_CONSUMERS;
 extern const struct consumer consumer_authority, consumer_nodes, consumer_root_configmaps, consumer_token_secrets,
 	consumer_cluster_info, consumer_pods, consumer_leases, consumer_extension_auth, consumer_kubeadm_certs,
 	consumer_kubeadm_config, consumer_admin_kubeconfig, consumer_csrs, consumer_servers, consumer_copies, consumer_api_services, consumer_candidate,
-	consumer_ca_bundles;
+	consumer_ca_bundles, consumer_approval_rule;
 /* Which node Pods are left while no request is served: world.inspections. */
 result inspections_observe(struct observation *o, struct err *e) MUST_CHECK;
 

@@ -471,7 +471,8 @@ static void details(const struct world *w, enum phase p, struct json *phase)
 	if (p == PHASE_AWAITING_APPROVAL && own)
 		bundles_by_person(w, phase);
 	if (p == PHASE_AWAITING_APPROVAL && w->request->approval_manual)
-		add_note(phase, "it waits for spec.approve, for as long as that takes");
+		add_note(phase, own ? "it waits for spec.approve, with the administrator's new kubeconfig, for as long as that takes"
+				    : "it waits for spec.approve, for as long as that takes");
 	if (p == PHASE_DROPPING_OLD && own)
 		stops(w, phase);
 }

@@ -120,6 +120,16 @@ static result parse_accepted(const struct json *spec, struct request *r, struct 
 	return OK;
 }
 
+static void parse_approval(const struct json *spec, struct request *r)
+{
+	const struct json *approve = json_get(spec, "approve");
+	const char *fingerprint = json_get_str(approve, "clientCertificateFingerprint");
+	r->approval_manual = str_eq(json_get_str(spec, "approval"), "Manual");
+	r->approved_drop = for_this_trigger(approve, r) && str_eq(json_get_str(approve, "phase"), "DroppingOld");
+	r->approved_other = approve && !r->approved_drop;
+	r->approved_by = fingerprint ? str_dup(fingerprint) : NULL;
+}
+
 static result parse_mode(const struct json *spec, struct request *r, struct err *e)
 {
 	const char *mode = json_str_or(json_get(spec, "mode"), "Apply");
@@ -164,10 +174,8 @@ static result parse_spec(const struct json *spec, struct request *r, struct err 
 			   &r->validity_ms, e));
 	TRY(parse_validity(json_get(spec, "leaves"), "spec.leaves.validityPeriod", 0, &r->leaf_validity_ms, e));
 	TRY(parse_accepted(spec, r, e));
-	const struct json *approve = json_get(spec, "approve");
-	r->approval_manual = str_eq(json_get_str(spec, "approval"), "Manual");
-	r->approved_drop = for_this_trigger(approve, r) && str_eq(json_get_str(approve, "phase"), "DroppingOld");
 	TRY(parse_deadline(spec, r, e));
+	parse_approval(spec, r);
 	r->paused = json_get_bool(spec, "paused", false);
 	r->rollback = r->deleting || for_this_trigger(json_get(spec, "rollback"), r);
 	r->max_workers = clamp(json_int(json_at(spec, "nodes", "maxConcurrentWorkers", NULL), 1), 1, 100);

@@ -394,6 +394,23 @@ static void ignored_changes(const struct status_input *in, struct json *status)
 	add_condition(in, status, "ChangeIgnored", true, "RunUnderWay", buf_str(&message));
 }
 
+/* What a person can do now, with the command. */
+static void next_step(const struct status_input *in, struct json *status)
+{
+	const struct json *ref = json_get(in->admin_kubeconfig, "secretRef");
+	const char *reason = in->position->waits.reason;
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	bool with_it = authority_in(world_authorities(in->world), AUTHORITY_KUBERNETES);
+	if ((with_it && !ref) || in->position->held || !str_eq(reason, "AwaitingApproval"))
+		return;
+	if (with_it)
+		buf_addf(&text, "kubectl get secret -n %s %s -o jsonpath='{.data.value}' | base64 -d >new.kubeconfig && ",
+			 json_str_or(json_get(ref, "namespace"), ""), json_str_or(json_get(ref, "name"), ""));
+	buf_addf(&text, "kubectl %spatch certrot %s --type merge -p '{\"spec\":{\"approve\":{\"trigger\":\"%s\",\"phase\":\"DroppingOld\"}}}'",
+		 with_it ? "--kubeconfig new.kubeconfig " : "", in->request->name, in->request->trigger);
+	json_set_str(status, "nextStep", buf_str(&text));
+}
+
 static const char *phase_name(const struct status_input *in)
 {
 	return in->world->run.back ? PHASE_NAME_ROLLING_BACK : phase_text(in->position->phase)->name;
@@ -416,6 +433,7 @@ static void running_part(const struct status_input *in, struct json *status)
 	refused_rollback(in, status);
 	passed_deadline(in, status, buf_str(&message));
 	ignored_changes(in, status);
+	next_step(in, status);
 	phase_conditions(in, status, buf_str(&message));
 	progress(in->world, p->phase, status);
 	status_blockers(in->world, p->phase, status);

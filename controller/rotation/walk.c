@@ -342,16 +342,51 @@ static bool csrs_signed(const struct world *w, struct waits *ret)
 	       waits_for(ret, "WaitingForCSRs", "approved CertificateSigningRequests to be signed");
 }
 
+static bool drop_locks_out(const struct world *w)
+{
+	return authority_in(world_authorities(w), AUTHORITY_KUBERNETES);
+}
+
+/* Why spec.approve as it stands lets nothing pass; NULL: it does, or nobody has set it.
+ *
+ * Where the cluster's own authority is dropped, whoever gives it must have the new kubeconfig, or is locked out. Two things can show
+ * that: APPROVAL_RULE, by which the API server lets spec.approve be set with that kubeconfig's certificate alone; or that the approval
+ * names the certificate, which nobody can before it is made. Who has sent a request is written on no object: for the first, admission
+ * must be believed, and all that can be looked at is whether the rule is in force. */
+static const char *approval_flaw(const struct world *w)
+{
+	const struct request *r = w->request;
+	if (!r || !r->approved_drop)
+		return r && r->approved_other ? "it is for another run or phase" : NULL;
+	if (!drop_locks_out(w))
+		return NULL;
+	if (w->admin_kubeconfig != SEEN_YES || !w->admin_fingerprint)
+		return "the new kubeconfig is not published yet";
+	if (r->approved_by)
+		return str_eq(r->approved_by, w->admin_fingerprint) ? NULL
+								    : "its clientCertificateFingerprint is not that of the new kubeconfig";
+	if (w->approval_rule == SEEN_YES)
+		return NULL;
+	return w->approval_rule == SEEN_UNKNOWN
+		       ? "ValidatingAdmissionPolicy " APPROVAL_RULE " could not be read"
+		       : "ValidatingAdmissionPolicy " APPROVAL_RULE " or its binding is not in force, so anybody may have set it: apply "
+			 "deploy/ again, or add clientCertificateFingerprint";
+}
+
 static bool approved(const struct world *w, struct waits *ret)
 {
+	const char *flaw = approval_flaw(w);
 	if (w->run.dropping || w->run.back)
 		return true;
 	if (w->run.approved || (w->request && !w->request->approval_manual))
 		return waits_for(ret, "Approving", "the drop to be recorded as begun");
 	ret->stalled = true;
-	return waits_for(ret, "AwaitingApproval",
-			 "your approval: set spec.approve to {trigger: <this trigger>, phase: DroppingOld}. "
-			 "From there the old authority can't come back");
+	waits_for(ret, "AwaitingApproval", "your approval");
+	buf_addf(&ret->message, "%s: set spec.approve to {trigger: <this trigger>, phase: DroppingOld}. From there the old authority can't "
+				"come back", drop_locks_out(w) ? ", with the administrator's new kubeconfig" : "");
+	if (flaw)
+		buf_addf(&ret->message, ". spec.approve as it is now does not count: %s", flaw);
+	return false;
 }
 
 static bool cluster_info_new(const struct world *w, struct waits *ret)
@@ -1127,7 +1162,7 @@ static void plan_latches(const struct world *w, int step, struct plan *ret)
 	int bits = 0;
 	if (!w->request || !w->run.exists)
 		return;
-	if (w->request->approved_drop && !w->run.approved)
+	if (w->request->approved_drop && !w->run.approved && !approval_flaw(w))
 		bits |= LATCH_APPROVED;
 	if (w->request->rollback && !w->run.rollback && !w->run.dropping)
 		bits |= LATCH_ROLLBACK;

@@ -115,6 +115,7 @@ void request_release(struct request *r)
 	str_freep(&r->trigger);
 	str_freep(&r->authority_secret);
 	str_freep(&r->key_algorithm);
+	str_freep(&r->approved_by);
 	strs_release(&r->accepted);
 	strs_release(&r->ignored);
 	*r = (struct request){ 0 };

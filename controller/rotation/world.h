@@ -13,6 +13,8 @@
 #include "facet.h"
 
 #define WORLD_NAMES_MAX 10
+/* The ValidatingAdmissionPolicy of deploy/admission.yaml, and its binding: who may set spec.approve. */
+#define APPROVAL_RULE "certrotation-approvals"
 #define WORLD_LISTED_MAX 100
 #define WORLD_OWNERS_MAX 1000 /* owners of pods that a plan looks at */
 
@@ -29,6 +31,8 @@ struct request {
 	int64_t validity_ms, leaf_validity_ms; /* leaf 0: as before */
 	bool approval_manual;
 	bool approved_drop;                    /* spec.approve for this trigger and DroppingOld */
+	bool approved_other;                   /* spec.approve for anything else */
+	char *approved_by;                     /* spec.approve.clientCertificateFingerprint; NULL: not given */
 	bool paused;
 	bool plan_only;                        /* spec.mode == Plan: say what a run would do, and change nothing */
 	bool rollback;                         /* spec.rollback for this trigger, or the object is being deleted */
@@ -211,6 +215,7 @@ struct world {
 	enum seen admin_kubeconfig;       /* the Secret with N's administrator kubeconfig is there */
 	enum seen admin_has_old;          /* ditto, and it trusts O beside N */
 	char *admin_fingerprint;          /* of its client certificate, as status tells it; NULL: unknown */
+	enum seen approval_rule;          /* APPROVAL_RULE is in force; looked for when an approval rests on it */
 	struct lease_state controller_manager, scheduler;
 
 	bool pods_known;

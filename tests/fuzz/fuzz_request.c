@@ -22,6 +22,7 @@ static void check_limits(const struct request *r)
 	MUST(r->max_workers >= 1 && r->max_workers <= 100);
 	MUST(r->pods_per_second >= 1 && r->pods_per_second <= 100);
 	MUST(!r->deadline_ms || (r->deadline_ms >= 60000 && r->deadline_ms <= 8760 * day / 24));
+	MUST(!r->approved_drop || !r->approved_other);
 	MUST(r->name && r->uid);
 }
 

@@ -315,6 +315,67 @@ static void test_at_the_end_the_same_trusts_the_new_one_only(void **state)
 	assert_string_equal(json_str(json_at(object, "metadata", "resourceVersion", NULL)), "42");
 }
 
+/* --- The rule --------------------------------------------------------------------------------------------------------------------- */
+
+static void test_the_rule_is_looked_for_when_an_approval_rests_on_it(void **state)
+{
+	(void)state;
+	static const struct { bool drop, named, latched, asked; } cases[] = {
+		{ false, false, false, false }, { true, true, false, false }, { true, false, true, false }, { true, false, false, true },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct api a cleanup(api_release) = { 0 };
+		struct err e = { 0 };
+		api_start(&a);
+		a.request.approved_drop = cases[i].drop;
+		a.request.approved_by = cases[i].named ? str_dup("f") : NULL;
+		a.world.run.approved = cases[i].latched;
+		assert_ok(consumer_approval_rule.observe(&a.o, &e), e);
+		assert_int_equal(peer_requests(a.peer) > 0, cases[i].asked);
+		assert_int_equal(a.world.approval_rule, cases[i].asked ? SEEN_NO : SEEN_UNKNOWN);
+	}
+}
+
+#define A_POLICY "{\"spec\":{\"failurePolicy\":\"Fail\"}}"
+#define A_BINDING "{\"spec\":{\"policyName\":\"certrotation-approvals\",\"validationActions\":[\"Deny\"]}}"
+
+static void test_a_rule_that_lets_pass_is_none(void **state)
+{
+	(void)state;
+	static const struct { const char *policy, *binding; enum seen rule; } cases[] = {
+		{ A_POLICY, A_BINDING, SEEN_YES },
+		{ A_POLICY, NULL, SEEN_NO },
+		{ NULL, A_BINDING, SEEN_NO },
+		{ "{\"spec\":{\"failurePolicy\":\"Ignore\"}}", A_BINDING, SEEN_NO },
+		{ A_POLICY, "{\"spec\":{\"policyName\":\"certrotation-approvals\",\"validationActions\":[\"Audit\",\"Warn\"]}}", SEEN_NO },
+		{ A_POLICY, "{\"spec\":{\"policyName\":\"other\",\"validationActions\":[\"Deny\"]}}", SEEN_NO },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct api a cleanup(api_release) = { 0 };
+		struct err e = { 0 };
+		api_start(&a);
+		a.request.approved_drop = true;
+		if (cases[i].policy)
+			put(&a, POLICY, 0, str_dup(cases[i].policy));
+		if (cases[i].binding)
+			put(&a, BINDING, 0, str_dup(cases[i].binding));
+		assert_ok(consumer_approval_rule.observe(&a.o, &e), e);
+		assert_int_equal(a.world.approval_rule, cases[i].rule);
+	}
+}
+
+static void test_a_rule_that_cannot_be_read_is_unknown(void **state)
+{
+	(void)state;
+	struct api a cleanup(api_release) = { 0 };
+	struct err e = { 0 };
+	api_start(&a);
+	a.request.approved_drop = true;
+	put(&a, POLICY, 403, str_dup("{}"));
+	assert_false(consumer_approval_rule.observe(&a.o, &e).ok);
+	assert_int_equal(a.world.approval_rule, SEEN_UNKNOWN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -324,6 +385,9 @@ int main(void)
 		cmocka_unit_test(test_the_first_one_trusts_both),
 		cmocka_unit_test(test_one_that_serves_is_never_made_again),
 		cmocka_unit_test(test_at_the_end_the_same_trusts_the_new_one_only),
+		cmocka_unit_test(test_the_rule_is_looked_for_when_an_approval_rests_on_it),
+		cmocka_unit_test(test_a_rule_that_lets_pass_is_none),
+		cmocka_unit_test(test_a_rule_that_cannot_be_read_is_unknown),
 	};
 	return cmocka_run_group_tests(tests, make_world, drop_world);
 }

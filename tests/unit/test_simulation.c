@@ -421,7 +421,7 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 {
 	int published = s->back ? exchanged(s->published) : s->published, info = s->back ? exchanged(s->cluster_info) : s->cluster_info;
 	*r = (struct request){ .trigger = (char *)"t", .max_workers = 1, .restart_workloads = true, .pods_per_second = 10,
-			       .rollback = s->rollback_wanted };
+			       .rollback = s->rollback_wanted, .paused = s->paused, .approval_manual = s->manual };
 	memset(w, 0, sizeof *w);
 	w->request = r;
 	w->now_ms = s->clock * 100000;
@@ -963,6 +963,126 @@ static void test_one_control_plane_at_a_time(void **state)
 	world_release(&w);
 }
 
+/* --- Approval ----------------------------------------------------------------------------------------------------------------------- */
+
+#define KUBECONFIG "f1"
+
+/* The bits that a pass would latch on a world with that spec.approve. */
+static int latched_by(const struct sim *s, const struct request *approve, enum seen rule, struct buf *ret_message)
+{
+	struct world w;
+	struct request r;
+	struct position p;
+	struct plan plan cleanup(plan_release) = { 0 };
+	int bits = 0;
+	observe(s, &w, &r);
+	r.approved_drop = approve->approved_drop;
+	r.approved_other = approve->approved_other;
+	r.approved_by = approve->approved_by;
+	w.admin_fingerprint = s->admin ? str_dup(KUBECONFIG) : NULL;
+	w.approval_rule = rule;
+	walk_locate(&w, &p);
+	walk_plan(&w, &p, &plan);
+	for (size_t i = 0; i < plan.n; i++)
+		bits |= plan.actions[i].kind == ACT_LATCH ? plan.actions[i].level : 0;
+	buf_add_str(ret_message, buf_str(&p.waits.message));
+	position_release(&p);
+	world_release(&w);
+	return bits;
+}
+
+static bool at_step(const struct sim *s, const char *name)
+{
+	struct world w;
+	struct request r;
+	struct position p;
+	observe(s, &w, &r);
+	walk_locate(&w, &p);
+	bool there = str_eq(walk_step(p.step) ? walk_step(p.step)->name : "done", name);
+	position_release(&p);
+	world_release(&w);
+	return there;
+}
+
+/* A yes that came too early, with whatever it names, is kept by no pass before the kubeconfig is there. */
+static void walk_to_approval(struct sim *s, authority_set set)
+{
+	const struct fault none = { CALM, 0, 0 };
+	const struct request early = { .approved_drop = true, .approved_by = (char *)KUBECONFIG };
+	sim_init(s, set, 2, 1);
+	s->manual = true;
+	for (size_t pass = 0; pass < PASSES_MAX && !at_step(s, "approval"); pass++) {
+		struct sim now = *s;
+		struct buf ignored cleanup(buf_release) = BUF_INIT;
+		if (!s->admin && has(s, AUTHORITY_KUBERNETES))
+			assert_int_equal(latched_by(s, &early, SEEN_YES, &ignored), 0);
+		step_once(s, &now, &none, 0);
+		life_goes_on(s);
+	}
+	assert_true(at_step(s, "approval"));
+	assert_false(s->dropping);
+}
+
+/* The administrator's kubeconfig goes on working: whoever may change the object may say yes. */
+static void test_where_nobody_is_locked_out_any_approval_passes(void **state)
+{
+	(void)state;
+	struct sim s;
+	struct buf message cleanup(buf_release) = BUF_INIT;
+	walk_to_approval(&s, P | E);
+	assert_int_equal(latched_by(&s, &(struct request){ .approved_other = true }, SEEN_UNKNOWN, &message), 0);
+	assert_non_null(strstr(buf_str(&message), "your approval: set spec.approve"));
+	assert_int_equal(latched_by(&s, &(struct request){ .approved_drop = true }, SEEN_UNKNOWN, &message), LATCH_APPROVED);
+}
+
+static void test_only_an_approval_of_whoever_has_the_new_kubeconfig_passes(void **state)
+{
+	(void)state;
+	static const struct {
+		bool drop, other;
+		const char *by;
+		enum seen rule;
+		int latched;
+		const char *says;
+	} CASES[] = {
+		{ false, false, NULL, SEEN_YES, 0, "with the administrator's new kubeconfig" },
+		{ false, true, NULL, SEEN_YES, 0, "it is for another run or phase" },
+		{ false, true, KUBECONFIG, SEEN_YES, 0, "it is for another run or phase" },
+		{ true, false, NULL, SEEN_NO, 0, "is not in force" },
+		{ true, false, NULL, SEEN_UNKNOWN, 0, "could not be read" },
+		{ true, false, "f0", SEEN_YES, 0, "is not that of the new kubeconfig" },
+		{ true, false, "", SEEN_YES, 0, "is not that of the new kubeconfig" },
+		{ true, false, NULL, SEEN_YES, LATCH_APPROVED, "" },
+		{ true, false, KUBECONFIG, SEEN_NO, LATCH_APPROVED, "" },
+	};
+	struct sim s;
+	walk_to_approval(&s, K);
+	for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+		struct buf message cleanup(buf_release) = BUF_INIT;
+		const struct request approve = { .approved_drop = CASES[i].drop, .approved_other = CASES[i].other, .approved_by = (char *)CASES[i].by };
+		int bits = latched_by(&s, &approve, CASES[i].rule, &message);
+		if (bits != CASES[i].latched || !strstr(buf_str(&message), CASES[i].says))
+			fail_msg("case %zu latches %d and says: %s", i, bits, buf_str(&message));
+	}
+}
+
+/* Kept while paused, and nothing follows from it until the pause ends. */
+static void test_a_pause_outlasts_an_approval(void **state)
+{
+	(void)state;
+	struct sim s;
+	struct buf message cleanup(buf_release) = BUF_INIT;
+	const struct request yes = { .approved_drop = true };
+	walk_to_approval(&s, K);
+	s.paused = true;
+	assert_int_equal(latched_by(&s, &yes, SEEN_YES, &message), LATCH_APPROVED);
+	assert_string_equal(buf_str(&message), "spec.paused to be false");
+	s.manual = false; /* as approved as can be */
+	assert_int_equal(latched_by(&s, &(struct request){ 0 }, SEEN_YES, &message), 0);
+	s.paused = false;
+	assert_int_equal(latched_by(&s, &(struct request){ 0 }, SEEN_YES, &message), LATCH_DROPPING);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -974,6 +1094,9 @@ int main(void)
 		cmocka_unit_test(test_who_writes_a_bundle_back_is_named),
 		cmocka_unit_test(test_a_node_down_holds_everything),
 		cmocka_unit_test(test_one_control_plane_at_a_time),
+		cmocka_unit_test(test_where_nobody_is_locked_out_any_approval_passes),
+		cmocka_unit_test(test_only_an_approval_of_whoever_has_the_new_kubeconfig_passes),
+		cmocka_unit_test(test_a_pause_outlasts_an_approval),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

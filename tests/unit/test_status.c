@@ -83,6 +83,33 @@ static void test_defaults_and_matching_triggers(void **state)
 	assert_int_equal(r.generation, 3);
 }
 
+/* An approval is for one phase of one run, and says by which certificate. */
+static void test_an_approval_is_for_one_phase_of_one_run(void **state)
+{
+	(void)state;
+	static const struct { const char *approve; bool drop, other; const char *by; } cases[] = {
+		{ "", false, false, NULL },
+		{ ",\"approve\":{\"trigger\":\"q4\",\"phase\":\"DroppingOld\"}", true, false, NULL },
+		{ ",\"approve\":{\"trigger\":\"q4\",\"phase\":\"DroppingOld\",\"clientCertificateFingerprint\":\"f1\"}", true, false, "f1" },
+		{ ",\"approve\":{\"trigger\":\"q3\",\"phase\":\"DroppingOld\",\"clientCertificateFingerprint\":\"f1\"}", false, true, "f1" },
+		{ ",\"approve\":{\"trigger\":\"q4\",\"phase\":\"RestartingWorkloads\"}", false, true, NULL },
+		{ ",\"approve\":{\"trigger\":\"q4\",\"phase\":\"droppingold\"}", false, true, NULL },
+		{ ",\"approve\":{\"trigger\":\"Q4\",\"phase\":\"DroppingOld\"}", false, true, NULL },
+		{ ",\"approve\":{\"trigger\":\"q4\"}", false, true, NULL },
+		{ ",\"approve\":{\"phase\":\"DroppingOld\"}", false, true, NULL },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		char *text cleanup(str_freep) = str_printf("{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\"%s}}", cases[i].approve);
+		struct json *j cleanup(json_freep) = parse(text);
+		struct request r cleanup(request_release) = { 0 };
+		struct err e;
+		assert_true(request_parse(j, &r, &e).ok);
+		assert_int_equal(r.approved_drop, cases[i].drop);
+		assert_int_equal(r.approved_other, cases[i].other);
+		assert_true(cases[i].by ? str_eq(r.approved_by, cases[i].by) : !r.approved_by);
+	}
+}
+
 static void test_durations(void **state)
 {
 	(void)state;
@@ -451,6 +478,41 @@ static void test_an_ignored_change_is_told_by_its_field(void **state)
 	assert_string_equal(events[0].reason, "ChangeIgnored");
 }
 
+/* Where a yes is waited for, the command that gives it; where it would not be heard, none. */
+static void test_the_next_step_names_the_kubeconfig(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	start_run(&s);
+	struct json *part cleanup(json_freep) = parse("{\"secretRef\":{\"namespace\":\"ns\",\"name\":\"kubeconfig\"},\"authorities\":[\"a\",\"b\"]}");
+	s.world.run.authorities = AUTHORITY_BIT(AUTHORITY_KUBERNETES);
+	s.in.admin_kubeconfig = part;
+	struct json *early cleanup(json_freep) = status_make(&s.in);
+	assert_null(json_get(early, "nextStep"));
+	assert_true(json_equal(json_get(early, "adminKubeconfig"), part));
+	s.position.waits.reason = "AwaitingApproval";
+	struct json *now cleanup(json_freep) = status_make(&s.in);
+	const char *text = json_get_str(now, "nextStep");
+	assert_non_null(text);
+	assert_non_null(strstr(text, "kubectl get secret -n ns kubeconfig "));
+	assert_non_null(strstr(text, "patch certrot c --type merge -p '{\"spec\":{\"approve\":{\"trigger\":\"q4\",\"phase\":\"DroppingOld\"}}}'"));
+	s.in.admin_kubeconfig = NULL;
+	struct json *unpublished cleanup(json_freep) = status_make(&s.in);
+	assert_null(json_get(unpublished, "nextStep"));
+	s.world.run.authorities = AUTHORITY_BIT(AUTHORITY_ETCD);
+	struct json *anybody cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(anybody, "nextStep"),
+			    "kubectl patch certrot c --type merge -p '{\"spec\":{\"approve\":{\"trigger\":\"q4\",\"phase\":\"DroppingOld\"}}}'");
+	s.in.admin_kubeconfig = part;
+	s.position.held = true;
+	struct json *held cleanup(json_freep) = status_make(&s.in);
+	assert_null(json_get(held, "nextStep"));
+	s.in.standing = STANDING_DONE;
+	struct json *done cleanup(json_freep) = status_make(&s.in);
+	assert_non_null(strstr(condition(done, "Ready", "message"), "ns/kubeconfig"));
+}
+
 static void test_history_keeps_five(void **state)
 {
 	(void)state;
@@ -479,6 +541,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bad_requests_name_the_field),
 		cmocka_unit_test(test_defaults_and_matching_triggers),
+		cmocka_unit_test(test_an_approval_is_for_one_phase_of_one_run),
 		cmocka_unit_test(test_durations),
 		cmocka_unit_test(test_a_run_obeys_its_copy),
 		cmocka_unit_test(test_status_says_what_is_waited_for),
@@ -493,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_too_late_a_rollback_is_refused_aloud),
 		cmocka_unit_test(test_a_deadline_is_told_and_that_is_all),
 		cmocka_unit_test(test_an_ignored_change_is_told_by_its_field),
+		cmocka_unit_test(test_the_next_step_names_the_kubeconfig),
 		cmocka_unit_test(test_history_keeps_five),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
