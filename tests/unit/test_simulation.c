@@ -1,8 +1,8 @@
 /* LINK: rotation */
 /* Closed-loop simulation: the walk drives a model of a cluster. Every action boundary × {crash, stale read, doubled action, half-done
- * job, a node that joins, a controller-manager that restarts, another leader, a caBundle that is written back}, and the same again
- * with the run turned round at every action boundary; after every single effect every live pair of client and server must be able to
- * talk. Then mutants of the table, each of which must be caught.
+ * job, a node that joins, a controller-manager that restarts, another leader, a caBundle that is written back, a pause}, and the same
+ * again with the run turned round at every action boundary; after every single effect every live pair of client and server must be able
+ * to talk. Then mutants of the table, each of which must be caught.
  *
  * The model is absolute: O is what the cluster had before, whatever direction the walk takes. Only what is observed and what a job is
  * asked for is relative, with O and N exchanged on the way back. */
@@ -34,7 +34,9 @@
 #define ROOT_OWN_O_ALONE 10
 #define LEAF_O_BRIDGED 11
 
-enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, WRITE_BACK, DISTURBANCES };
+#define PAUSE_PASSES 7 /* long enough for a request to turn round to come in the middle */
+
+enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, WRITE_BACK, PAUSE, DISTURBANCES };
 
 struct sim_node {
 	bool present, control_plane, reported;
@@ -517,6 +519,7 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 {
 	bool back = seen_state->back;
 	int set = trust_set(a->level);
+	require(s, !seen_state->paused || a->kind == ACT_LATCH, "a run that is paused begins something", a->kind, 0);
 	switch (a->kind) {
 	case ACT_CREATE_AUTHORITY:
 		s->stored |= AUTHORITY_BIT(a->authority);
@@ -639,11 +642,14 @@ static struct outcome simulate(const struct shape *shape, struct fault f)
 {
 	struct sim s, before;
 	struct outcome out = { 0 };
+	size_t paused = 0;
 	sim_init(&s, shape->set, shape->control_planes, shape->workers);
 	before = s;
 	for (size_t pass = 0; pass < PASSES_MAX && !s.closed && !s.broken[0]; pass++) {
 		struct sim now = s;
 		bool stale = f.kind == STALE && out.actions <= f.at + 2 && out.actions >= f.at;
+		paused += f.kind == PAUSE && out.actions >= f.at;
+		now.paused = s.paused = paused && paused <= PAUSE_PASSES;
 		now.rollback_wanted = s.rollback_wanted = f.rollback_at && out.actions >= f.rollback_at;
 		out.actions += step_once(&s, stale ? &before : &now, &f, out.actions);
 		before = now;
