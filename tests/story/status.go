@@ -38,14 +38,24 @@ type Status struct {
 	NextStep           string             `json:"nextStep"`
 	Conditions         []metav1.Condition `json:"conditions"`
 	Run                struct {
-		Trigger string `json:"trigger"`
-		ID      string `json:"id"`
+		Trigger  string    `json:"trigger"`
+		ID       string    `json:"id"`
+		Started  time.Time `json:"startedAt"`
+		Deadline time.Time `json:"deadline"`
 	} `json:"run"`
 	Authorities []struct {
 		Name    string      `json:"name"`
 		Current Certificate `json:"current"`
 		Next    Certificate `json:"next"`
 	} `json:"authorities"`
+	AdminKubeconfig struct {
+		SecretRef struct {
+			Namespace string `json:"namespace"`
+			Name      string `json:"name"`
+		} `json:"secretRef"`
+		ClientCertificateFingerprint string   `json:"clientCertificateFingerprint"`
+		Authorities                  []string `json:"authorities"`
+	} `json:"adminKubeconfig"`
 	Progress           []Progress `json:"progress"`
 	Blockers           []Blocker  `json:"blockers"`
 	Plan               Plan       `json:"plan"`
