@@ -201,6 +201,8 @@ result request_parse(const struct json *object, struct request *ret, struct err 
 struct json *request_spec_copy(const struct request *r)
 {
 	struct json *j = json_object();
+	json_set_int(j, "authorities", r->authorities);
+	json_set_str(j, "authoritySecret", r->authority_secret);
 	json_set_str(j, "keyAlgorithm", r->key_algorithm);
 	json_set_int(j, "validityMs", r->validity_ms);
 	json_set_int(j, "leafValidityMs", r->leaf_validity_ms);
@@ -216,19 +218,26 @@ static void note_ignored(struct request *r, bool differs, const char *field)
 
 result request_obey_copy(struct request *r, const struct json *copy, struct err *e)
 {
-	const char *algorithm = json_get_str(copy, "keyAlgorithm");
+	const char *algorithm = json_get_str(copy, "keyAlgorithm"), *secret = json_get_str(copy, "authoritySecret");
+	int64_t authorities = json_get_int(copy, "authorities", r->authorities);
 	int64_t validity_ms = json_get_int(copy, "validityMs", 0), leaf_validity_ms = json_get_int(copy, "leafValidityMs", -1);
 	if (!algorithm)
 		return err_set(e, ERR_INPUT, "the run's Secret has no copy of the spec");
-	if (!algorithm_ok(algorithm) || !validity_ok(validity_ms) || (leaf_validity_ms && !validity_ok(leaf_validity_ms)))
+	if (!algorithm_ok(algorithm) || !validity_ok(validity_ms) || (leaf_validity_ms && !validity_ok(leaf_validity_ms)) ||
+	    authorities <= 0 || authorities >> AUTHORITY_COUNT)
 		return err_set(e, ERR_INPUT, "the copy of the spec on the run's Secret is not one of ours");
 	bool manual = json_get_bool(copy, "approvalManual", false);
 	strs_release(&r->ignored);
 	note_ignored(r, r->plan_only, "spec.mode");
+	note_ignored(r, r->authorities != (authority_set)authorities, "spec.authorities");
+	note_ignored(r, secret ? !str_eq(r->authority_secret, secret) : r->authority_secret != NULL, "spec.newAuthority.secretRef");
 	note_ignored(r, !str_eq(r->key_algorithm, algorithm), "spec.newAuthority.keyAlgorithm");
 	note_ignored(r, r->validity_ms != validity_ms, "spec.newAuthority.validityPeriod");
 	note_ignored(r, r->leaf_validity_ms != leaf_validity_ms, "spec.leaves.validityPeriod");
 	note_ignored(r, manual && !r->approval_manual, "spec.approval");
+	r->authorities = (authority_set)authorities;
+	str_freep(&r->authority_secret);
+	r->authority_secret = secret ? str_dup(secret) : NULL;
 	str_freep(&r->key_algorithm);
 	r->key_algorithm = str_dup(algorithm);
 	r->plan_only = false; /* a run goes on to its end, whatever is asked for after it */

@@ -131,7 +131,8 @@ static void test_a_run_obeys_its_copy(void **state)
 	(void)state;
 	struct json *j cleanup(json_freep) = parse("{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\",\"approval\":\"Manual\","
 						   "\"newAuthority\":{\"keyAlgorithm\":\"ECDSA-P256\"}}}");
-	struct json *edited cleanup(json_freep) = parse("{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\"}}");
+	struct json *edited cleanup(json_freep) = parse("{\"metadata\":{\"name\":\"c\"},\"spec\":{\"trigger\":\"q4\",\"authorities\":[\"Etcd\"],"
+							"\"newAuthority\":{\"secretRef\":{\"name\":\"s\"}}}}");
 	struct request r cleanup(request_release) = { 0 }, later cleanup(request_release) = { 0 };
 	struct err e;
 	assert_true(request_parse(j, &r, &e).ok);
@@ -140,9 +141,13 @@ static void test_a_run_obeys_its_copy(void **state)
 	assert_true(request_obey_copy(&later, copy, &e).ok);
 	assert_string_equal(later.key_algorithm, "ECDSA-P256");
 	assert_true(later.approval_manual);
-	assert_int_equal(later.ignored.n, 2);
-	assert_string_equal(later.ignored.items[0], "spec.newAuthority.keyAlgorithm");
-	assert_string_equal(later.ignored.items[1], "spec.approval");
+	static const char *const IGNORED[] = { "spec.authorities", "spec.newAuthority.secretRef", "spec.newAuthority.keyAlgorithm",
+					       "spec.approval" };
+	assert_int_equal(later.authorities, AUTHORITY_BIT(AUTHORITY_KUBERNETES));
+	assert_null(later.authority_secret);
+	assert_int_equal(later.ignored.n, ARRAY_LEN(IGNORED));
+	for (size_t i = 0; i < ARRAY_LEN(IGNORED); i++)
+		assert_string_equal(later.ignored.items[i], IGNORED[i]);
 	assert_true(request_obey_copy(&r, copy, &e).ok);
 	assert_int_equal(r.ignored.n, 0);
 	struct json *nothing cleanup(json_freep) = json_object();
@@ -152,6 +157,8 @@ static void test_a_run_obeys_its_copy(void **state)
 		"{\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":0,\"leafValidityMs\":0}",
 		"{\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":315360000000,\"leafValidityMs\":-5}",
 		"{\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":315360000000}",
+		"{\"authorities\":0,\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":315360000000,\"leafValidityMs\":0}",
+		"{\"authorities\":8,\"keyAlgorithm\":\"RSA-2048\",\"validityMs\":315360000000,\"leafValidityMs\":0}",
 	};
 	for (size_t i = 0; i < ARRAY_LEN(SPOILED); i++) {
 		struct json *spoiled cleanup(json_freep) = parse(SPOILED[i]);
