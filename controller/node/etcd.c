@@ -237,6 +237,8 @@ static result restart_both(struct node *n, const struct caller *c, struct err *e
 result node_etcd_trust(struct node *n, struct err *e)
 {
 	struct caller c cleanup(caller_release) = { 0 };
+	struct key *k cleanup(key_freep) = NULL;
+	TRY(node_new_key(n, AUTHORITY_ETCD, &k, e)); /* before anybody is ended for it */
 	TRY(call_as_apiserver(n, &c, e));
 	TRY(make_ready(n, &c, e));
 	TRY(node_find_processes(n, e));

@@ -467,13 +467,14 @@ bool walk_job_may_start(const struct world *w, const struct node_state *n, struc
 	return left <= 0;
 }
 
-/* From where on N signs on the node, or shows that it may. */
-static bool needs_key(const struct world *w, const int levels[static FACET_COUNT])
+/* From where on N signs on the node, or shows that it may; to the end where etcd's key is still to be put there (a job of a lone control
+ * plane goes from the window to the end). */
+static bool needs_key(const struct world *w, const struct node_state *n, const int levels[static FACET_COUNT])
 {
-	bool has = false;
+	bool has = false, left = levels[FACET_CLEAN] != CLEAN_YES || !facet_reached(n->levels[FACET_ETCD_CA_KEY], levels[FACET_ETCD_CA_KEY]);
 	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
 		has = has || w->run.of[a].has_key;
-	return has && !w->run.back && levels[FACET_CLEAN] != CLEAN_YES &&
+	return has && !w->run.back && left &&
 	       (facet_reached(levels[FACET_SERVER_LEAF], LEAF_BRIDGE) || facet_reached(levels[FACET_PROXY_TRUST], TRUST_BOTH) ||
 		facet_reached(levels[FACET_ETCD_LEAF], LEAF_BRIDGE));
 }
@@ -486,7 +487,7 @@ static struct action *plan_job(const struct world *w, const struct node_state *n
 	a->node = n;
 	a->authority = authority_lead(world_authorities(w));
 	walk_levels(w, (size_t)step, n->control_plane, a->levels);
-	a->needs_key = n->control_plane && needs_key(w, a->levels);
+	a->needs_key = n->control_plane && needs_key(w, n, a->levels);
 	return a;
 }
 
