@@ -558,8 +558,7 @@ static result parse_answer(const struct call *c, const struct http_response *r, 
 static result check_present(struct kube *k, const struct call *c, const struct json *answer, struct err *e)
 {
 	const char *version = json_str(json_at(answer, "metadata", "resourceVersion", NULL));
-	char *key cleanup(str_freep) = str_printf("%s?%s", c->path, c->query ? c->query : "");
-	if (!c->dated || !past_is(k->past, key, version, clock_monotonic_ms()))
+	if (!c->dated || !past_is(k->past, c->path, version, clock_monotonic_ms()))
 		return OK;
 	return err_set(e, ERR_IO, "%s %.*s: the answer (resourceVersion %s) is older than one that came before", c->method,
 		       path_len(c->path), c->path, version);
@@ -574,6 +573,25 @@ static result read_answer(struct kube *k, const struct call *c, const struct htt
 	return OK;
 }
 
+/* What was written must be in what is read next: in the object itself, of whose parts /status is one, and in its list. */
+static void note_written(struct kube *k, const struct call *c, const struct http_response *r)
+{
+	struct json *answer cleanup(json_wipep) = NULL;
+	struct err ignored = { 0 };
+	char *list cleanup(str_freep) = str_ndup(c->path, (size_t)path_len(c->path)), *object cleanup(str_freep) = NULL;
+	if (!json_parse(buf_str(&r->body), r->body.len, &answer, &ignored).ok)
+		return;
+	const struct json *meta = json_get(answer, "metadata");
+	if (str_eq(c->method, "POST")) {
+		object = str_printf("%s/%s", list, json_str_or(json_get(meta, "name"), ""));
+	} else {
+		object = str_ndup(list, strlen(list) - (str_ends(list, "/status") ? strlen("/status") : 0));
+		list[strrchr(object, '/') - object] = '\0';
+	}
+	past_note(k->past, object, json_get_str(meta, "resourceVersion"));
+	past_note(k->past, list, json_get_str(meta, "resourceVersion"));
+}
+
 /* r is to be released also after a failure. */
 static result call_do(struct kube *k, const struct call *c, struct http_response *r, struct json **ret_or_null, struct err *e)
 {
@@ -582,7 +600,10 @@ static result call_do(struct kube *k, const struct call *c, struct http_response
 		return err_set(e, ERR_INPUT, "%s %.*s: the object is too large", c->method, path_len(c->path), c->path);
 	for (int tries = 1;; tries++) {
 		struct err why = { 0 };
-		if (call_once(k, c, r, &why).ok && (!ret_or_null || read_answer(k, c, r, ret_or_null, &why).ok))
+		bool done = call_once(k, c, r, &why).ok;
+		if (done && c->body && !str_eq(c->method, "DELETE"))
+			note_written(k, c, r);
+		if (done && (!ret_or_null || read_answer(k, c, r, ret_or_null, &why).ok))
 			return OK;
 		int64_t wait_ms = wait_before_next(k, c, &why, tries);
 		if (wait_ms < 0) {

@@ -76,3 +76,13 @@ bool past_is(struct past *p, const char *key, const char *version, int64_t now_m
 	seen->refused_since_ms = 0;
 	return false;
 }
+
+void past_note(struct past *p, const char *key, const char *version)
+{
+	unsigned long long number = 0;
+	if (!number_of(version, &number))
+		return;
+	struct newest *seen = item_of(p, key);
+	if (number > seen->version)
+		*seen = (struct newest){ .key = seen->key, .version = number };
+}

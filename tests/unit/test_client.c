@@ -360,6 +360,37 @@ static void test_answers_from_the_past(void **state)
 	}
 }
 
+static void answer_100_or_99(void *context, const struct peer_request *r)
+{
+	(void)context;
+	peer_answer(r, 200, "", str_eq(r->method, "GET") ? VERSION(99) : "{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"100\"}}");
+}
+
+/* What was written must show: neither the object nor its list may be from before. */
+static void test_what_was_written_is_no_longer_to_be(void **state)
+{
+	(void)state;
+	for (int how = 0; how < 3; how++) {
+		struct peer *peer cleanup(peer_stopp) = peer_one(answer_100_or_99, NULL);
+		struct kube *k cleanup(kube_freep) = kube_of(peer);
+		struct json *object cleanup(json_freep) = json_object(), *got cleanup(json_freep) = NULL;
+		struct err e = { 0 };
+		int items = 0;
+		assert_ok(kube_list_each(k, &(struct kube_list){ .path = "/x" }, no_item, NULL, &items, NULL, &e), e);
+		if (how == 0)
+			assert_ok(kube_create(k, "/x", object, NULL, &e), e);
+		else if (how == 1)
+			assert_ok(kube_update(k, "/x/a/status", object, NULL, &e), e);
+		else
+			assert_ok(kube_patch(k, "/x/a", KUBE_MERGE_PATCH, object, NULL, &e), e);
+		kube_limits(k, 0, 1);
+		assert_false(kube_list_each(k, &(struct kube_list){ .path = "/x" }, no_item, NULL, &items, NULL, &e).ok);
+		assert_false(kube_get(k, "/x/a", &got, &e).ok);
+		assert_non_null(strstr(e.message, "older than one that came before"));
+		assert_ok(kube_get(k, "/x/b", &got, &e), e);
+	}
+}
+
 static void test_an_answer_that_is_not_json(void **state)
 {
 	(void)state;
@@ -1115,6 +1146,7 @@ int main(void)
 		cmocka_unit_test(test_writes_are_not_repeated),
 		cmocka_unit_test(test_a_gate),
 		cmocka_unit_test(test_answers_from_the_past),
+		cmocka_unit_test(test_what_was_written_is_no_longer_to_be),
 		cmocka_unit_test(test_an_answer_that_is_not_json),
 		cmocka_unit_test(test_patches),
 		cmocka_unit_test(test_deletes),

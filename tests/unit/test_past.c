@@ -55,6 +55,21 @@ static void test_a_past_that_comes_and_goes_is_not(void **state)
 	}
 }
 
+/* An answer to a write may be about an object that has long been as it is. */
+static void test_what_was_written_only_raises(void **state)
+{
+	(void)state;
+	struct past *p cleanup(past_freep) = past_new();
+	past_note(p, "/a", "100");
+	assert_true(past_is(p, "/a", "99", 1000));
+	past_note(p, "/a", "7");
+	past_note(p, "/a", NULL);
+	assert_true(past_is(p, "/a", "99", 2000));
+	past_note(p, "/a", "200");
+	assert_true(past_is(p, "/a", "199", 1000 + PAST_BELIEVED_MS)); /* the minute begins anew */
+	assert_false(past_is(p, "/a", "200", 3000));
+}
+
 static void test_very_many_keys(void **state)
 {
 	(void)state;
@@ -74,6 +89,7 @@ int main(void)
 		cmocka_unit_test(test_what_is_no_number_is_not_compared),
 		cmocka_unit_test(test_a_past_that_stays_is_believed),
 		cmocka_unit_test(test_a_past_that_comes_and_goes_is_not),
+		cmocka_unit_test(test_what_was_written_only_raises),
 		cmocka_unit_test(test_very_many_keys),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

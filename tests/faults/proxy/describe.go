@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -46,15 +47,20 @@ func (x *exchange) describeBody() {
 	}
 }
 
-// version is the resourceVersion of the object in an answer.
-func version(body []byte) string {
+// version tells one content of the object in an answer from the next: of a workload its generation, for others write its status all the
+// time; of anything else its resourceVersion.
+func version(path string, body []byte) string {
 	var object struct {
 		Metadata struct {
 			ResourceVersion string `json:"resourceVersion"`
+			Generation      int64  `json:"generation"`
 		} `json:"metadata"`
 	}
 	if json.Unmarshal(body, &object) != nil {
 		return ""
+	}
+	if object.Metadata.Generation > 0 && strings.HasPrefix(path, "/apis/apps/") {
+		return fmt.Sprintf("generation %d", object.Metadata.Generation)
 	}
 	return object.Metadata.ResourceVersion
 }

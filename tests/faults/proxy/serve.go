@@ -179,7 +179,7 @@ func (x *exchange) ask() (*answer, error) {
 	}
 	x.entry.Answer = response.StatusCode
 	if x.entry.Class == fault.Write {
-		x.entry.Version = version(body)
+		x.entry.Version = version(x.r.URL.Path, body)
 	}
 	return &answer{response.StatusCode, response.Header, body}, nil
 }
