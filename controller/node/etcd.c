@@ -9,13 +9,18 @@
 #include "file.h"
 #include "gate.h"
 #include "node.h"
+#include "sockets.h"
 
 #include <string.h>
 
 #define PAIR_MAX ((size_t)64 << 10)
 #define GATE_SECONDS 40
-#define DRAIN_MS 5000       /* requests in flight are over in milliseconds; who takes longer than this is cut off */
-#define DRAIN_APART_MS 100
+#define DRAIN_MS 5000  /* requests in flight are over in milliseconds; who takes longer than this is cut off */
+#define ACCEPT_MS 2000
+#define APART_MS 50
+#define QUIET_TIMES 4  /* a request takes as long as one takes just now, or a few times that */
+#define QUIET_MIN_MS 300
+#define QUIET_MAX_MS 2000
 
 static const struct succession *authorities(const struct node *n)
 {
@@ -183,28 +188,69 @@ static result make_ready(struct node *n, const struct caller *c, struct err *e)
 	return node_wait(n, leads_no_more, c, "another etcd member to lead", e);
 }
 
-/* The API server's requests end in etcd: none was begun between two looks, and none is under way. */
-static void await_drained(const struct caller *c, const struct process_seen *apiserver)
+/* How long nothing may be seen to move before nothing does. */
+static int64_t quiet_enough(const struct node *n)
 {
-	int64_t until = clock_monotonic_ms() + DRAIN_MS, before = -1, begun = 0, under_way = 0;
+	int64_t before = clock_monotonic_ms(), took;
+	long status = 0;
 	struct err e;
-	while (process_alive(apiserver) && clock_monotonic_ms() < until) {
-		node_rest(DRAIN_APART_MS);
-		if (!remote_etcd_calls(&c->id, &begun, &under_way, &e).ok)
-			continue;
-		if (!under_way && begun == before)
-			return;
-		before = begun;
+	if (!remote_answers(n->layout.api_host, n->layout.api_port, "/readyz", &status, &e).ok)
+		return QUIET_MAX_MS;
+	took = QUIET_TIMES * (clock_monotonic_ms() - before);
+	return took < QUIET_MIN_MS ? QUIET_MIN_MS : took > QUIET_MAX_MS ? QUIET_MAX_MS : took;
+}
+
+struct traffic {
+	int64_t begun, under_way; /* calls of etcd */
+	struct sockets_seen sockets;
+};
+
+static result look_at_traffic(const struct node *n, const struct caller *c, struct traffic *ret, struct err *e)
+{
+	TRY(remote_etcd_calls(&c->id, &ret->begun, &ret->under_way, e));
+	return sockets_look(n->layout.api_port, &ret->sockets, e);
+}
+
+/* A request that ends closes its connection, when the server has been asked to end. */
+static bool has_moved(const struct traffic *before, const struct traffic *now)
+{
+	return now->under_way || now->begun != before->begun || now->sockets.unread || now->sockets.established != before->sockets.established;
+}
+
+/* Nothing is under way in the API server, nor was for so long: neither in etcd, where its requests end, nor on its connections. */
+static void await_drained(const struct node *n, const struct caller *c, int64_t quiet_ms)
+{
+	const struct process_seen *apiserver = &n->processes[PROCESS_APISERVER];
+	int64_t now = clock_monotonic_ms(), until = now + DRAIN_MS, moved = now;
+	struct traffic before = { .begun = -1 }, seen = { 0 };
+	struct err e;
+	while (process_alive(apiserver) && now < until && now - moved < quiet_ms) {
+		node_rest(APART_MS);
+		now = clock_monotonic_ms();
+		if (!look_at_traffic(n, c, &seen, &e).ok || has_moved(&before, &seen))
+			moved = now;
+		before = seen;
 	}
 }
 
+/* Connections that its listener has not accepted yet are reset when it closes. */
+static void await_accepted(const struct node *n)
+{
+	int64_t until = clock_monotonic_ms() + ACCEPT_MS;
+	struct sockets_seen seen = { .waiting = 1 };
+	struct err e;
+	while (clock_monotonic_ms() < until && (!sockets_look(n->layout.api_port, &seen, &e).ok || seen.waiting))
+		node_rest(APART_MS);
+}
+
 /* It goes on listening to no one, and holds open watches for up to a minute: their clients come back, elsewhere or here. */
-static result end_apiserver(struct node *n, const struct caller *c, struct err *e)
+static result end_apiserver(struct node *n, const struct caller *c, int64_t quiet_ms, struct err *e)
 {
 	const struct process_seen *p = &n->processes[PROCESS_APISERVER];
 	strs_add(&n->report->restarted, process_name(PROCESS_APISERVER));
+	await_accepted(n);
 	TRY(process_terminate(p, e));
-	await_drained(c, p);
+	await_drained(n, c, quiet_ms);
 	return process_kill(p, e);
 }
 
@@ -227,8 +273,9 @@ static bool both_back(struct node *n, const void *context)
 static result restart_both(struct node *n, const struct caller *c, struct err *e)
 {
 	struct gate *g cleanup(gate_openp) = NULL;
+	int64_t quiet_ms = quiet_enough(n);
 	TRY(gate_shut(n->layout.api_port, GATE_SECONDS, &g, e));
-	TRY(end_apiserver(n, c, e));
+	TRY(end_apiserver(n, c, quiet_ms, e));
 	TRY(node_write_authority(n, AUTHORITY_ETCD, TRUST_NEW, e));
 	TRY(end_etcd(n, e));
 	return node_wait(n, both_back, c, "etcd and kube-apiserver to be back (their logs: /var/log/pods)", e);

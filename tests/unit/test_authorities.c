@@ -14,6 +14,7 @@
 #include "gate.h"
 #include "node.h"
 #include "service.h"
+#include "sockets.h"
 #include "pki_fixture.h"
 #include "tree.h"
 
@@ -41,6 +42,8 @@ static struct machine {
 	const char *ill;      /* a member's URL that is not healthy */
 	bool no_gate;
 	int under_way;        /* calls in etcd that are not answered yet */
+	unsigned unread;      /* then, looks at which a request on its connection is not read yet */
+	unsigned waiting;     /* looks at which a connection is not accepted yet */
 	char *proxies;        /* front proxies that the API server has taken up; NULL: what the file holds */
 } machine;
 
@@ -99,6 +102,7 @@ result process_terminate(const struct process_seen *p, struct err *e UNUSED)
 {
 	enum process which = process_of(p->pid);
 	assert_true(which == PROCESS_ETCD || which == PROCESS_APISERVER);
+	assert_int_equal(machine.waiting, 0);
 	note("TERM", process_name(which));
 	if (which != PROCESS_ETCD)
 		return OK;
@@ -112,6 +116,7 @@ result process_kill(const struct process_seen *p, struct err *e UNUSED)
 	enum process which = process_of(p->pid);
 	assert_int_equal(which, PROCESS_APISERVER);
 	assert_int_equal(machine.under_way, 0);
+	assert_int_equal(machine.unread, 0);
 	note("KILL", process_name(which));
 	machine.process[which].pid = 0;
 	return OK;
@@ -143,6 +148,14 @@ result gate_shut(int port, int seconds, struct gate **ret, struct err *e)
 	(void)snprintf(text, sizeof text, "%d", port);
 	note("shut", text);
 	*ret = (struct gate *)&machine;
+	return OK;
+}
+
+/* Requests under way are seen on their connections after etcd has answered them. */
+result sockets_look(int port UNUSED, struct sockets_seen *ret, struct err *e UNUSED)
+{
+	*ret = (struct sockets_seen){ .established = 3, .unread = !machine.under_way && machine.unread ? machine.unread-- : 0,
+				      .waiting = machine.waiting ? machine.waiting-- : 0 };
 	return OK;
 }
 
@@ -502,6 +515,8 @@ static void test_the_window(void **state UNUSED)
 	CONVERGE(&t, false, BRIDGED);
 	machine.leader = "1";
 	machine.under_way = 3;
+	machine.unread = 3;
+	machine.waiting = 2;
 	CONVERGE(&t, false, DROPPED, { FACET_ETCD_LEAF, LEAF_BRIDGE });
 	assert_log("lead 2; shut 6443; TERM kube-apiserver; KILL kube-apiserver; TERM etcd; open it");
 	assert_bundle(&t, PKI "etcd/ca.crt", cas[AUTHORITY_ETCD].new, NULL);
