@@ -46,7 +46,8 @@ func (l *Live) Fresh() *rest.Config {
 
 func (l *Live) transport() *http.Transport {
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
-		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: l.TLS()}
+		// Longer than an API server keeps new connections waiting while etcd restarts.
+		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 30 * time.Second}, Config: l.TLS()}
 		return d.DialContext(ctx, network, address)
 	}
 	return &http.Transport{DialTLSContext: dial, IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: 8}

@@ -27,10 +27,16 @@ func (r *rotation) ofAccepted(path string) bool {
 }
 
 func (r *rotation) assertNoTraces(t *testing.T) {
-	authority := snapshot.Of(r.old())
+	for _, s := range r.successions(t) {
+		r.assertNoTracesOf(t, s)
+	}
+}
+
+func (r *rotation) assertNoTracesOf(t *testing.T, s succession) {
+	authority := snapshot.Of(s.old)
 	for name, before := range r.before {
-		if len(before.Traces(authority)) == 0 {
-			t.Errorf("%s: nothing of the old authority was found before the run either, so this shows nothing", name)
+		if len(before.Traces(authority)) == 0 && r.hasAuthority(name, s.name) {
+			t.Errorf("%s: nothing of the old %s authority was found before the run either, so this shows nothing", name, s.name)
 		}
 		for _, trace := range r.after[name].Traces(authority) {
 			if !r.ofAccepted(trace.Path) {
@@ -42,7 +48,13 @@ func (r *rotation) assertNoTraces(t *testing.T) {
 
 // assertNewInPlace: where the old authority left its traces before, the new one has the same.
 func (r *rotation) assertNewInPlace(t *testing.T) {
-	was, is := snapshot.Of(r.old()), snapshot.Of(r.new(t))
+	for _, s := range r.successions(t) {
+		r.assertInPlace(t, s)
+	}
+}
+
+func (r *rotation) assertInPlace(t *testing.T, s succession) {
+	was, is := snapshot.Of(s.old), snapshot.Of(s.new)
 	for name, before := range r.before {
 		now := map[string]bool{}
 		for _, trace := range r.after[name].Traces(is) {
@@ -53,7 +65,27 @@ func (r *rotation) assertNewInPlace(t *testing.T) {
 				continue // pods come and go; dated files have other names
 			}
 			if !now[trace.Path+" "+trace.Place] {
-				t.Errorf("%s: there is nothing of the new authority where before was: %s", name, trace)
+				t.Errorf("%s: there is nothing of the new %s authority where before was: %s", name, s.name, trace)
+			}
+		}
+	}
+}
+
+// assertOneEach: on control planes an authority's files, and what it issues, hold one certificate each, of the
+// new authority; the key beside ca.crt is its own.
+func (r *rotation) assertOneEach(t *testing.T) {
+	for _, s := range r.successions(t) {
+		successor := snapshot.Of(s.new)
+		for _, name := range r.bed.controlPlanes() {
+			key := r.after[name].Find(kubeadm[s.name].authority + ".key")
+			if key == nil || len(key.Keys) != 1 || !successor.Holds(&key.Keys[0]) {
+				t.Errorf("%s: %s.key is not the key of the new %s authority alone", name, kubeadm[s.name].authority, s.name)
+			}
+			for _, leaf := range kubeadm[s.name].leaves {
+				file := r.after[name].Find(leaf + ".crt")
+				if file == nil || len(file.Certificates) != 1 || !successor.Issued(&file.Certificates[0]) || file.Certificates[0].CA {
+					t.Errorf("%s: %s.crt does not hold one certificate of the new %s authority: %+v", name, leaf, s.name, file)
+				}
 			}
 		}
 	}
@@ -89,14 +121,13 @@ func (r *rotation) assertShape(t *testing.T) {
 	}
 }
 
-// assertKept: a key in a file of its own stays, but the authority's; etcd's and front-proxy's files are
-// another authority's.
+// assertKept: a key in a file of its own stays, but that of an authority that is replaced; the files of
+// authorities that are not, and those of ServiceAccounts, do not change at all.
 func (r *rotation) assertKept(t *testing.T) {
-	const pki = "/etc/kubernetes/pki/"
 	kept := func(name string) bool {
-		own := strings.HasSuffix(name, ".key") && name != pki+"ca.key" && strings.HasPrefix(name, pki)
-		return own || strings.HasPrefix(name, pki+"etcd/") || strings.HasPrefix(name, pki+"front-proxy") || name == pki+"sa.pub" ||
-			name == pki+"apiserver-etcd-client.crt"
+		of := owner(name)
+		own := strings.HasPrefix(name, pki) && strings.HasSuffix(name, ".key") && name != kubeadm[of].authority+".key"
+		return own || of != "" && !r.rotates(of)
 	}
 	for name, before := range r.before {
 		for _, d := range snapshot.Content(before, r.after[name], kept) {
@@ -106,7 +137,16 @@ func (r *rotation) assertKept(t *testing.T) {
 }
 
 func (r *rotation) assertSuccessions(t *testing.T) {
-	authority, successor := snapshot.Of(r.old()), snapshot.Of(r.new(t))
+	for _, s := range r.successions(t) {
+		r.assertSuccession(t, s)
+	}
+	for name := range r.after {
+		r.assertPairs(t, name)
+	}
+}
+
+func (r *rotation) assertSuccession(t *testing.T, s succession) {
+	authority, successor := snapshot.Of(s.old), snapshot.Of(s.new)
 	for name, before := range r.before {
 		replaced := 0
 		for _, pair := range snapshot.Successions(before, r.after[name]) {
@@ -117,13 +157,12 @@ func (r *rotation) assertSuccessions(t *testing.T) {
 			if lost := pair.Lost(); lost != "" {
 				t.Errorf("%s: %s (%s): %s", name, pair.Path, pair.Place, lost)
 			} else if !successor.Issued(pair.After) {
-				t.Errorf("%s: %s (%s): %s is not issued by the new authority", name, pair.Path, pair.Place, pair.After.Subject)
+				t.Errorf("%s: %s (%s): %s is not issued by the new %s authority", name, pair.Path, pair.Place, pair.After.Subject, s.name)
 			}
 		}
-		if replaced == 0 {
-			t.Errorf("%s: nothing that the old authority issued was found before the run", name)
+		if replaced == 0 && r.hasAuthority(name, s.name) {
+			t.Errorf("%s: nothing that the old %s authority issued was found before the run", name, s.name)
 		}
-		r.assertPairs(t, name)
 	}
 }
 

@@ -25,11 +25,15 @@ import (
 // onlyNew says what is wrong with a bundle that must hold the new authority and nothing else.
 func (r *rotation) onlyNew(t *testing.T, bundle []byte) string {
 	t.Helper()
+	return holdsOnly(bundle, r.new(t))
+}
+
+func holdsOnly(bundle []byte, authority *x509.Certificate) string {
 	list, err := access.Certificates(bundle)
 	switch {
 	case err != nil:
 		return err.Error()
-	case len(list) == 1 && list[0].Equal(r.new(t)):
+	case len(list) == 1 && list[0].Equal(authority):
 		return ""
 	}
 	var names []string
@@ -136,15 +140,21 @@ func (r *rotation) assertExtension(ctx context.Context, t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if wrong := r.onlyNew(t, []byte(cm.Data["client-ca-file"])); wrong != "" {
-		t.Errorf("kube-system/extension-apiserver-authentication client-ca-file %s", wrong)
+	inForce := map[string]*x509.Certificate{"client-ca-file": r.old(), "requestheader-client-ca-file": r.inFile(t, r.after, frontProxyAuthority)}
+	if r.rotates(kubernetesAuthority) {
+		inForce["client-ca-file"] = r.new(t)
+	}
+	for key, authority := range inForce {
+		if wrong := holdsOnly([]byte(cm.Data[key]), authority); wrong != "" {
+			t.Errorf("kube-system/extension-apiserver-authentication %s %s", key, wrong)
+		}
 	}
 }
 
 // assertNoObjectCarries looks through every ConfigMap and Secret. The controller's own namespace is left
 // out: it keeps the record of its runs there.
 func (r *rotation) assertNoObjectCarries(ctx context.Context, t *testing.T) {
-	authority := snapshot.Of(r.old())
+	successions := r.successions(t)
 	looked := 0
 	look := func(what, namespace, name, key string, text []byte) {
 		looked++
@@ -153,8 +163,10 @@ func (r *rotation) assertNoObjectCarries(ctx context.Context, t *testing.T) {
 			return // no certificate, or none of ours
 		}
 		file := snapshot.Node{Files: []snapshot.File{{Path: what + " " + namespace + "/" + name + " " + key, Certificates: certificates, Keys: keys}}}
-		for _, trace := range file.Traces(authority) {
-			t.Error(trace)
+		for _, s := range successions {
+			for _, trace := range file.Traces(snapshot.Of(s.old)) {
+				t.Errorf("%s authority: %s", s.name, trace)
+			}
 		}
 	}
 	maps, err := r.bed.Client.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{})

@@ -36,6 +36,7 @@ func (r *rotation) assert(ctx context.Context, t *testing.T) {
 	t.Run("static Pod manifests and the kubelet's settings are as they were", r.assertManifests)
 	t.Run("files have the modes and owners that they had, and none is left over", r.assertShape)
 	t.Run("keys beside their certificates are kept, other authorities' files untouched", r.assertKept)
+	t.Run("control planes' files hold one certificate each, of the new authority", r.assertOneEach)
 	t.Run("every certificate that was replaced has its predecessor's subject, names and usages", r.assertSuccessions)
 	t.Run("kubeadm certs check-expiration is content", func(t *testing.T) { r.assertExpiration(ctx, t) })
 	t.Run("every kube-root-ca.crt carries the new authority only", func(t *testing.T) { r.assertConfigMaps(ctx, t) })
@@ -138,16 +139,45 @@ func (r *rotation) assertOldTrustFails(t *testing.T) {
 	}
 }
 
+// assertWatch: an API server that restarts for etcd's authority ends its watches, once; nothing else does.
 func (r *rotation) assertWatch(t *testing.T) {
 	messages, opened := r.watch.Seen()
-	if breaks := r.watch.Breaks(); len(breaks) > 0 || opened != 1 || messages == 0 {
+	breaks := r.watch.Breaks()
+	if opened != len(breaks)+1 || messages == 0 {
 		t.Errorf("the watch was opened %d times and brought %d messages: %v", opened, messages, breaks)
+	}
+	used := map[string]bool{}
+	for _, b := range breaks {
+		cause := r.endOfServer(b.At)
+		if cause == "" || used[cause] || !r.rotates(etcdAuthority) {
+			t.Errorf("cut, and nothing explains it, or the same (%s) as another time: %s", cause, b)
+		}
+		used[cause] = true
 	}
 }
 
+// endOfServer names the API server that was the last to end before that moment, not long before.
+func (r *rotation) endOfServer(at time.Time) string {
+	last := ""
+	for _, e := range r.bed.observer.Events() {
+		if after := at.Sub(e.At); e.What == nodes.ContainerGone && isStatic(&e, "kube-apiserver") && after > -serverStop && after < margin {
+			last = "the end of " + e.Pod
+		}
+	}
+	return last
+}
+
+// serverStop is how long after the end of an API server's process its container may be seen to be gone.
+const serverStop = 2 * time.Second
+
+func isStatic(e *nodes.Event, component string) bool {
+	return e.Namespace == "kube-system" && e.Container == component && e.Pod == component+"-"+e.Node
+}
+
 // assertSessions: a kubelet that is away answers nobody, so what overlaps its restart is counted apart, and
-// must be over when it is back. What is under way at the moment when apiserver-kubelet-client changes is cut
-// like every other open session, and counted apart too. Everything else must work, right after both as well; what does not is told.
+// must be over when it is back. What is under way at the moment when apiserver-kubelet-client changes, or when
+// an API server ends, is cut like every other open session, and counted apart too. Everything else must work,
+// right after all of these as well; what does not is told.
 func (r *rotation) assertSessions(t *testing.T) {
 	var failed, away []string
 	count, first := map[string]int{}, map[string]bool{}
@@ -158,7 +188,7 @@ func (r *rotation) assertSessions(t *testing.T) {
 			continue
 		}
 		text := fmt.Sprintf("%s %s through %s in %s: %s", s.Started.Format("15:04:05.000"), s.What, s.Node, s.Phase, s.Error)
-		if slices.ContainsFunc(absences, func(a absence) bool { return a.overlaps(&s) }) || r.underWayAtChange(&s) {
+		if slices.ContainsFunc(absences, func(a absence) bool { return a.overlaps(&s) }) || r.underWayAtChange(&s) || r.underWayAtEnd(&s) {
 			away = append(away, text)
 		} else if r.rightAfterChange(&s) && !first[s.Node] {
 			first[s.Node] = true
@@ -172,7 +202,7 @@ func (r *rotation) assertSessions(t *testing.T) {
 			t.Errorf("%d logs sessions went through %s, which shows nothing", count["logs through "+n.Name], n.Name)
 		}
 	}
-	t.Logf("of %v sessions %d failed while their node's kubelet was away or were cut in their middle by the change of apiserver-kubelet-client:%s", count, len(away), lines(away[:min(len(away), 10)]))
+	t.Logf("of %v sessions %d failed while their node's kubelet was away or were cut in their middle by the change of apiserver-kubelet-client or an API server's end:%s", count, len(away), lines(away[:min(len(away), 10)]))
 	told := t.Logf
 	if len(failed)*sessionsPerFailure > len(r.sessions.Done()) {
 		told = t.Errorf
@@ -191,6 +221,16 @@ func (r *rotation) underWayAtChange(s *probe.Session) bool {
 	for _, e := range r.bed.observer.Events() {
 		if e.What == nodes.FileChanged && !e.Already && strings.HasSuffix(e.Path, "/apiserver-kubelet-client.crt") &&
 			s.Started.Before(e.At) && s.Started.Add(s.Took).After(e.At) {
+			return true
+		}
+	}
+	return false
+}
+
+// underWayAtEnd reports whether the session was open when an API server ended.
+func (r *rotation) underWayAtEnd(s *probe.Session) bool {
+	for _, e := range r.bed.observer.Events() {
+		if e.What == nodes.ContainerGone && isStatic(&e, "kube-apiserver") && s.Started.Before(e.At) && s.Started.Add(s.Took).After(e.At.Add(-serverStop)) {
 			return true
 		}
 	}
@@ -256,8 +296,8 @@ func (r *rotation) kubeletAbsences() []absence {
 }
 
 // assertCuts explains each end of a held session: the API server closes its connections to kubelets when
-// apiserver-kubelet-client changes, and a kubelet that restarts ends what runs through itself, since it
-// passes the streams of exec and logs on. Each of these may cut a session once; nothing else may.
+// apiserver-kubelet-client changes, a kubelet that restarts ends what runs through itself, since it passes the
+// streams of exec and logs on, and so does an API server. Each of these may cut a session once; nothing else may.
 func (r *rotation) assertCuts(t *testing.T) {
 	used := map[string]int{}
 	for _, cut := range r.cuts() {
@@ -295,6 +335,9 @@ func (r *rotation) cause(cut probe.Break) string {
 			cause = "the change of apiserver-kubelet-client"
 		}
 	}
+	if end := r.endOfServer(cut.At); end != "" {
+		cause = end
+	}
 	return cause
 }
 
@@ -314,11 +357,12 @@ func (r *rotation) assertControlPlaneRestarts(t *testing.T) {
 	if len(planes) == 0 {
 		t.Fatal("no control plane was seen")
 	}
+	own, etcd := r.times(kubernetesAuthority), r.times(etcdAuthority)
 	for _, node := range planes {
 		for _, want := range []struct {
 			component   string
 			least, most int
-		}{{"kube-apiserver", 0, 0}, {"etcd", 0, 0}, {"kube-scheduler", 1, 1}, {"kube-controller-manager", 1, 3}} {
+		}{{"kube-apiserver", etcd, etcd}, {"etcd", etcd, etcd}, {"kube-scheduler", own, own}, {"kube-controller-manager", own, 3 * own}} {
 			seen := r.restarts(func(x *nodes.Restart) bool { return x.Node == node && x.Static(want.component) })
 			if len(seen) < want.least || len(seen) > want.most {
 				t.Errorf("%s on %s restarted %d times, expected %d to %d: %s", want.component, node, len(seen), want.least, want.most, nodes.TellRestarts(seen))
@@ -327,12 +371,20 @@ func (r *rotation) assertControlPlaneRestarts(t *testing.T) {
 	}
 }
 
+// times is how often what reads an authority at its start restarts for it.
+func (r *rotation) times(authority string) int {
+	if r.rotates(authority) {
+		return 1
+	}
+	return 0
+}
+
 func (r *rotation) assertKubelets(ctx context.Context, t *testing.T) {
 	now := r.bed.invocations(ctx, t)
 	for _, n := range r.bed.nodes {
 		seen := r.restarts(func(x *nodes.Restart) bool { return x.Node == n.Name && x.Kubelet() })
-		if len(seen) != 1 {
-			t.Errorf("the kubelet on %s restarted %d times, expected 1: %s", n.Name, len(seen), nodes.TellRestarts(seen))
+		if want := r.times(kubernetesAuthority); len(seen) != want {
+			t.Errorf("the kubelet on %s restarted %d times, expected %d: %s", n.Name, len(seen), want, nodes.TellRestarts(seen))
 		}
 		if now[n.Name] == r.invocationsBefore[n.Name] && len(seen) > 0 {
 			t.Errorf("systemd says that the kubelet on %s still is the invocation %s", n.Name, now[n.Name])

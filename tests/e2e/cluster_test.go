@@ -59,6 +59,15 @@ func number(t *testing.T, name string, otherwise float64) float64 {
 	return value
 }
 
+// probeRate multiplies how often is probed.
+func probeRate(t *testing.T) float64 {
+	factor := number(t, "E2E_PROBE_RATE", 1)
+	if factor == 0 {
+		t.Fatal("E2E_PROBE_RATE is 0; without probes nothing is shown")
+	}
+	return factor
+}
+
 // open looks at the cluster of the environment, or skips the test when there is none.
 func open(ctx context.Context, t *testing.T) *bed {
 	t.Helper()

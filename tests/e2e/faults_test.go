@@ -31,7 +31,7 @@ func TestFaultsAreNoticed(t *testing.T) {
 	t.Cleanup(cancel)
 	b := openQuietly(ctx, t)
 	b.apply(ctx, t, fixture.Workloads)
-	r := &rotation{bed: b, accepted: map[string]bool{}, applied: time.Now()}
+	r := &rotation{bed: b, authorities: []string{kubernetesAuthority}, accepted: map[string]bool{}, applied: time.Now()}
 	r.before, r.invocationsBefore = b.snapshots(ctx, t), b.invocations(ctx, t)
 	var err error
 	if r.keys, err = b.Keyring(ctx, func(err error) { t.Error(err) }); err != nil {

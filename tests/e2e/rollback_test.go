@@ -106,7 +106,7 @@ func (r *rotation) awaitPhase(ctx context.Context, t *testing.T, phase string) t
 func (r *rotation) mirrored(t *testing.T) *rotation {
 	keys := probe.NewKeyring(r.new(t), nil, "")
 	keys.SetNew(r.old())
-	return &rotation{bed: r.bed, trigger: r.trigger, keys: keys, accepted: r.accepted, before: r.before, after: r.after}
+	return &rotation{bed: r.bed, trigger: r.trigger, authorities: r.authorities, keys: keys, accepted: r.accepted, before: r.before, after: r.after}
 }
 
 func (r *rotation) assertRolledBack(ctx context.Context, t *testing.T) {

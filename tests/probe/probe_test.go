@@ -142,3 +142,21 @@ func TestSetArms(t *testing.T) {
 		t.Error("probes with credentials that do not exist")
 	}
 }
+
+// A factor makes a kind rarer, and kinds that were not asked for are not probed.
+func TestSetFactor(t *testing.T) {
+	authority, key := authority(t, "authority")
+	keys := NewKeyring(authority, leaf(t, "client", authority, key), "token")
+	often, rarely := Cell{OldTrust, OldCertificate}, Cell{BothTrust, OldCertificate}
+	set := &Set{Address: server(t, leaf(t, "server", authority, key), authority), Path: "/", Keys: keys, Cells: []Cell{often, rarely}, Factor: 0.5}
+	ctx, cancel := context.WithTimeout(context.Background(), 2100*time.Millisecond)
+	defer cancel()
+	set.Run(ctx)
+	tried := map[Cell]int{}
+	for _, a := range set.Attempts() {
+		tried[a.Cell]++
+	}
+	if len(tried) != 2 || tried[often] > 21 || tried[often] < 10 || tried[rarely] > 4 || tried[rarely] < 2 {
+		t.Errorf("at half of 20 and of 4 a second, in two seconds: %v", tried)
+	}
+}

@@ -19,6 +19,8 @@ type Set struct {
 	Keys    *Keyring      //
 	Phase   func() string // the rotation's phase; must not block
 	Timeout time.Duration // of one attempt; 0 is 30 s
+	Cells   []Cell        // the kinds that are probed; nil is all nine
+	Factor  float64       // multiplies the rate of each kind (Cell.Rate); 0 is 1
 	// OnFailure, if set, is told of each failed attempt, for instance to print it.
 	OnFailure func(Attempt)
 	// NewPublished, if set, reports whether the cluster has told its clients to trust the new
@@ -42,8 +44,14 @@ func (s *Set) Run(ctx context.Context) {
 	if s.Timeout == 0 {
 		s.Timeout = 30 * time.Second
 	}
+	if s.Cells == nil {
+		s.Cells = Cells()
+	}
+	if s.Factor == 0 {
+		s.Factor = 1
+	}
 	var all sync.WaitGroup
-	for i, cell := range Cells() {
+	for i, cell := range s.Cells {
 		all.Add(1)
 		go func() {
 			defer all.Done()
@@ -59,7 +67,7 @@ func (s *Set) pace(ctx context.Context, cell Cell, offset time.Duration) {
 	slots := make(chan struct{}, waiting)
 	var under sync.WaitGroup
 	defer under.Wait()
-	ticker := time.NewTicker(time.Duration(float64(time.Second) / cell.Rate()))
+	ticker := time.NewTicker(time.Duration(float64(time.Second) / (cell.Rate() * s.Factor)))
 	defer ticker.Stop()
 	time.Sleep(offset)
 	for {
