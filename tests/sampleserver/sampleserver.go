@@ -1,10 +1,10 @@
-// Package aggregated puts a real aggregated API server on a test cluster: Kubernetes' sample (./build makes
+// Package sampleserver puts a real aggregated API server on a test cluster: Kubernetes' sample (./build makes
 // its image), which takes users' names from whoever the front proxy's authority certifies, as every one does.
 //
 // Invariants:
 //   - Its serving certificate and the authority of that are its own: they are no part of any rotation.
-//   - Everything is in the namespace certrotation-test-aggregated, or named after certrotation-test.
-package aggregated
+//   - Everything is in the namespace certrotation-test-sample, or named after certrotation-test.
+package sampleserver
 
 import (
 	"context"
@@ -27,11 +27,15 @@ import (
 	"certrotation.dev/tests/fixture"
 )
 
-//go:embed server.yaml
-var manifest string
+var (
+	//go:embed server.yaml
+	server string
+	//go:embed apiservice.yaml
+	service string
+)
 
 const (
-	Namespace  = "certrotation-test-aggregated"
+	Namespace  = "certrotation-test-sample"
 	APIService = "v1alpha1.wardle.example.com"
 	Port       = "8443"
 	// Path is an object that the server keeps, which every credential of the probes may read.
@@ -53,15 +57,9 @@ func Deploy(ctx context.Context, c *fixture.Cluster) error {
 	} else if err != nil {
 		return err
 	}
-	for _, await := range [][]string{
-		{"-n", Namespace, "rollout", "status", "deployment/etcd", "--timeout=180s"},
-		{"-n", Namespace, "rollout", "status", "deployment/apiserver", "--timeout=180s"},
-		{"wait", "--for=condition=Available", "apiservice/" + APIService, "--timeout=120s"},
-	} {
-		if _, err := c.Kubectl.Run(ctx, await...); err != nil {
-			status, _ := c.Kubectl.Run(ctx, "get", "apiservice/"+APIService, "-o", "jsonpath={.status.conditions[*].message}")
-			return fmt.Errorf("%w; the APIService says %q", err, status)
-		}
+	if _, err := c.Kubectl.Run(ctx, "wait", "--for=condition=Available", "apiservice/"+APIService, "--timeout=120s"); err != nil {
+		status, _ := c.Kubectl.Run(ctx, "get", "apiservice/"+APIService, "-o", "jsonpath={.status.conditions[*].message}")
+		return fmt.Errorf("%w; the APIService says %q", err, status)
 	}
 	err := c.Client.CoreV1().RESTClient().Post().AbsPath(collection).SetHeader("Content-Type", "application/json").Body([]byte(object)).Do(ctx).Error()
 	if apierrors.IsAlreadyExists(err) {
@@ -80,9 +78,16 @@ func apply(ctx context.Context, c *fixture.Cluster) error {
 	if err != nil {
 		return err
 	}
-	filled := strings.NewReplacer("image: ETCD_IMAGE", "image: "+image, "caBundle: CA", "caBundle: "+authority,
-		"tls.crt: CERTIFICATE", "tls.crt: "+certificate, "tls.key: KEY", "tls.key: "+key).Replace(manifest)
-	_, err = c.Kubectl.Apply(ctx, []byte(filled))
+	filled := strings.NewReplacer("image: ETCD_IMAGE", "image: "+image, "tls.crt: CERTIFICATE", "tls.crt: "+certificate, "tls.key: KEY", "tls.key: "+key).Replace(server)
+	if _, err := c.Kubectl.Apply(ctx, []byte(filled)); err != nil {
+		return err
+	}
+	for _, name := range []string{"etcd", "apiserver"} {
+		if _, err := c.Kubectl.Run(ctx, "-n", Namespace, "rollout", "status", "deployment/"+name, "--timeout=180s"); err != nil {
+			return err
+		}
+	}
+	_, err = c.Kubectl.Apply(ctx, []byte(strings.Replace(service, "caBundle: CA", "caBundle: "+authority, 1)))
 	return err
 }
 
@@ -112,7 +117,7 @@ func serving() (authority, certificate, key string, err error) {
 		return "", "", "", err
 	}
 	name := "apiserver." + Namespace + ".svc"
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "certrotation-test:aggregated"}, IsCA: true,
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "certrotation-test:sample"}, IsCA: true,
 		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(validity)}
 	leaf := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, NotBefore: root.NotBefore, NotAfter: root.NotAfter}
