@@ -17,10 +17,10 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
-	"certrotation.dev/tests/aggregated"
 	"certrotation.dev/tests/fixture"
 	"certrotation.dev/tests/nodes"
 	"certrotation.dev/tests/probe"
+	"certrotation.dev/tests/sampleserver"
 )
 
 // TestAuthorities replaces the front proxy's and etcd's authority, for which nothing but etcd and API servers
@@ -33,7 +33,7 @@ func TestAuthorities(t *testing.T) {
 	b.populate(ctx, t)
 	deploying, end := within(ctx, t, 5*time.Minute)
 	defer end()
-	if err := aggregated.Deploy(deploying, b.Cluster); err != nil {
+	if err := sampleserver.Deploy(deploying, b.Cluster); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.save(t) })
@@ -85,9 +85,9 @@ func (r *rotation) lookCloser(ctx context.Context, t *testing.T) *closer {
 	t.Cleanup(r.stop)
 	for i, address := range r.bed.Servers {
 		cell := probe.Cell{Trust: probe.BothTrust, Credential: probe.Token}
-		set := &probe.Set{Address: address, Path: aggregated.Path, Keys: r.keys, Phase: r.bed.recorder.Phase, OnFailure: r.sayFailure,
+		set := &probe.Set{Address: address, Path: sampleserver.Path, Keys: r.keys, Phase: r.bed.recorder.Phase, OnFailure: r.sayFailure,
 			Cells: []probe.Cell{cell}, Factor: aggregatedRate / cell.Rate() / float64(len(r.bed.Servers))}
-		writer := &probe.Writer{Config: r.through(address), Namespace: aggregated.Namespace, Name: fmt.Sprintf("count-%d", i),
+		writer := &probe.Writer{Config: r.through(address), Namespace: sampleserver.Namespace, Name: fmt.Sprintf("count-%d", i),
 			Rate: float64(writeRate) / float64(len(r.bed.Servers)), Phase: r.bed.recorder.Phase}
 		if err := writer.Create(ctx); err != nil {
 			t.Fatal(err)
@@ -182,13 +182,13 @@ func (c *closer) retain(ctx context.Context, t *testing.T) {
 // takeUsers are the URLs where servers take the front proxy's word for who asks: API servers and the aggregated one.
 func (c *closer) takeUsers(ctx context.Context, t *testing.T) []string {
 	t.Helper()
-	addresses, err := aggregated.Addresses(ctx, c.bed.Cluster)
+	addresses, err := sampleserver.Addresses(ctx, c.bed.Cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var urls []string
 	for _, a := range addresses {
-		urls = append(urls, "https://"+a+aggregated.Path)
+		urls = append(urls, "https://"+a+sampleserver.Path)
 	}
 	for _, a := range c.bed.Servers {
 		urls = append(urls, "https://"+a+fixture.Path)
@@ -200,7 +200,7 @@ func (c *closer) takeUsers(ctx context.Context, t *testing.T) []string {
 func (c *closer) asFrontProxy(ctx context.Context, t *testing.T, node, url, certificate string) (string, error) {
 	t.Helper()
 	out, err := c.bed.node(t, node).Run(ctx, "curl", "--silent", "--show-error", "--insecure", "--max-time", "30", "--output", "/dev/null",
-		"--write-out", "%{http_code}", "--cert", certificate, "--key", pki+"front-proxy-client.key", "--header", "X-Remote-User: "+aggregated.User, url)
+		"--write-out", "%{http_code}", "--cert", certificate, "--key", pki+"front-proxy-client.key", "--header", "X-Remote-User: "+sampleserver.User, url)
 	return string(out), err
 }
 
