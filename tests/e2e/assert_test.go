@@ -474,7 +474,7 @@ func (r *rotation) assertCounts(ctx context.Context, t *testing.T) {
 			}
 		}
 	}
-	if counted < 10 {
+	if counted < 8 {
 		t.Errorf("only %d containers told a count", counted)
 	}
 }
