@@ -212,6 +212,9 @@ func (r *rotation) assertExpiration(ctx context.Context, t *testing.T) {
 			t.Errorf("%s: kubeadm sees %d certificates and %d authorities", name, len(answer.Certificates), len(answer.Authorities))
 		}
 		for _, e := range append(answer.Certificates, answer.Authorities...) {
+			if e.Missing && r.before[name].Find("/etc/kubernetes/"+e.Name) == nil && e.Name == "super-admin.conf" {
+				continue // only the first control plane has it
+			}
 			if e.Missing || e.External || e.Residual < 24*3600 {
 				t.Errorf("%s: kubeadm says %+v", name, e)
 			}

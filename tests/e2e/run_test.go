@@ -107,14 +107,15 @@ func (r *rotation) probe(ctx context.Context, t *testing.T) {
 	var all sync.WaitGroup
 	r.stop = func() { cancel(); all.Wait() }
 	t.Cleanup(r.stop)
-	for _, address := range r.bed.Servers {
+	for _, address := range r.bed.Entrances {
 		set := &probe.Set{Address: address, Path: fixture.Path, Keys: r.keys, Phase: r.bed.recorder.Phase, Factor: probeRate(t),
 			NewPublished: func() bool { return r.bed.NewPublished(r.keys) }, OnFailure: r.sayFailure}
 		r.sets = append(r.sets, set)
 		all.Add(1)
 		go func() { defer all.Done(); set.Run(probing) }()
 	}
-	r.watch = probe.HoldWatch(probing, r.bed.Live.Fresh, fixture.Namespace)
+	// Past a load balancer, which ends what is idle for a while.
+	r.watch = probe.HoldWatch(probing, r.through(r.bed.Servers[0]), fixture.Namespace)
 	r.sessions = &probe.Sessions{Config: r.bed.Live.Fresh, Pods: sessionPods, Phase: r.bed.recorder.Phase,
 		LogsRate: number(t, "E2E_LOGS_RATE", 3), ExecRate: number(t, "E2E_EXEC_RATE", 2)}
 	all.Add(1)
