@@ -9,6 +9,7 @@
 #define GOOD_MS 30000       /* what was seen counts for so long */
 #define APART_MS 10000      /* two looks at a server are so far apart; twice that for each one that did not reach it */
 #define APART_MAX_MS 160000
+#define PROXY_APART_MS 1000 /* what is told to aggregated servers is with them in a moment */
 #define MISSES_MAX 4
 #define TIMEOUT_MS 2000
 #define PASS_MS 3000        /* no look is begun after so long in one pass */
@@ -42,6 +43,7 @@ static char *server_name(const struct json *config)
 
 struct sight {
 	struct observation *o;
+	bool (*judge)(struct sight *s, const char *where, const struct http_response *seen); /* false: no more are looked at */
 	struct cert *old;
 	struct certs new;
 	enum presents what;
@@ -63,11 +65,11 @@ static bool see(struct sight *s, enum presents what, const char *where, const ch
 	return what == PRESENTS_NEW;
 }
 
-static bool judge(struct sight *s, const char *where, const char *chain_pem)
+static bool presents_new(struct sight *s, const char *where, const struct http_response *seen)
 {
 	struct certs chain cleanup(certs_release) = { 0 };
 	struct err e;
-	if (!certs_from_pem(chain_pem, strlen(chain_pem), &chain, &e).ok)
+	if (!certs_from_pem(seen->peer_chain_pem, strlen(seen->peer_chain_pem), &chain, &e).ok)
 		return see(s, PRESENTS_OTHER, where, "presents a certificate that can't be read");
 	if (cert_verify(chain.items[0], &chain, &s->new, "server", s->o->world->now_ms, &e).ok)
 		return see(s, PRESENTS_NEW, where, "presents a certificate from the new authority");
@@ -77,10 +79,19 @@ static bool judge(struct sight *s, const char *where, const char *chain_pem)
 	return see(s, PRESENTS_OTHER, where, message);
 }
 
+/* Whom a server takes certificates of stands in its handshake. */
+static bool refuses_old(struct sight *s, const char *where, const struct http_response *seen)
+{
+	char *old cleanup(str_freep) = s->old ? cert_subject_digest(s->old) : str_dup("");
+	if (strs_has(&seen->client_authorities, old))
+		return see(s, PRESENTS_OTHER, where, "accepts the old front proxy's authority still");
+	return see(s, PRESENTS_NEW, where, "does not accept the old front proxy's authority");
+}
+
 static bool judge_item(struct sight *s, const char *where, const struct http_item *item)
 {
 	if (item->response.peer_chain_pem)
-		return judge(s, where, item->response.peer_chain_pem);
+		return s->judge(s, where, &item->response);
 	char *message cleanup(str_freep) = str_printf("was not reached (%s)", item->outcome.ok ? "no certificate" : item->error.message);
 	return see(s, PRESENTS_NOTHING, where, message);
 }
@@ -222,6 +233,16 @@ static void look(struct sight *s, const struct json *config, const char *server)
 	look_at_all(s, &address, NULL);
 }
 
+/* --- Questions --------------------------------------------------------------------------------------------------------------------- */
+
+/* What a server is asked, and how often. */
+struct question {
+	enum authority of;
+	bool (*judge)(struct sight *s, const char *where, const struct http_response *seen);
+	const char *server, *known_as; /* its name, and its name in memory */
+	int64_t apart_ms;
+};
+
 /* --- Memory ----------------------------------------------------------------------------------------------------------------------- */
 
 static struct bundle_server *server_of(const struct bundle_memory *m, const char *name)
@@ -242,16 +263,25 @@ static struct bundle_server *remember(struct bundle_memory *m, const char *name)
 	return s;
 }
 
-static bool is_due(const struct bundle_server *s, int64_t now_ms)
+static bool is_due(const struct bundle_server *s, int64_t apart_ms, int64_t now_ms)
 {
-	int64_t apart = (int64_t)APART_MS << s->misses;
+	int64_t apart = apart_ms << s->misses;
 	return !s->at_ms || now_ms < s->at_ms || now_ms - s->at_ms >= (apart < APART_MAX_MS ? apart : APART_MAX_MS);
 }
 
-static void look_again(struct observation *o, struct bundle_server *server, const struct json *config)
+static void note_sight(const struct sight *s, struct bundle_server *server)
 {
-	struct sight s cleanup(sight_release) = { .o = o };
-	const struct run_authority *of = &o->world->run.of[AUTHORITY_KUBERNETES];
+	server->what = s->what;
+	server->at_ms = s->o->world->now_ms;
+	server->misses = s->what != PRESENTS_NOTHING ? 0 : server->misses < MISSES_MAX ? server->misses + 1 : MISSES_MAX;
+	str_freep(&server->said);
+	server->said = str_ndup(buf_str(&s->said), str_cut(buf_str(&s->said), SAID_MAX));
+}
+
+static void look_again(struct observation *o, struct bundle_server *server, const struct json *config, const struct question *q)
+{
+	struct sight s cleanup(sight_release) = { .o = o, .judge = q->judge };
+	const struct run_authority *of = &o->world->run.of[q->of];
 	struct cert *new = NULL;
 	struct err e;
 	int64_t begun = clock_monotonic_ms();
@@ -260,12 +290,8 @@ static void look_again(struct observation *o, struct bundle_server *server, cons
 	certs_add(&s.new, new);
 	if (of->old_pem && !cert_from_pem(of->old_pem, strlen(of->old_pem), &s.old, &e).ok)
 		return;
-	look(&s, config, server->name);
-	server->what = s.what;
-	server->at_ms = o->world->now_ms;
-	server->misses = s.what != PRESENTS_NOTHING ? 0 : server->misses < MISSES_MAX ? server->misses + 1 : MISSES_MAX;
-	str_freep(&server->said);
-	server->said = str_ndup(buf_str(&s.said), str_cut(buf_str(&s.said), SAID_MAX));
+	look(&s, config, q->server);
+	note_sight(&s, server);
 	o->bundles->looked_ms += clock_monotonic_ms() - begun;
 }
 
@@ -283,23 +309,38 @@ enum presents ca_bundle_seen(const struct bundle_memory *m, const struct ca_bund
 	return counts(server_of(m, name), now_ms);
 }
 
-enum presents ca_bundle_look(struct observation *o, const struct ca_bundle *b, const char **ret_said)
+static enum presents ask(struct observation *o, const struct json *config, const struct question *q, const char **ret_said)
 {
-	char *name cleanup(str_freep) = server_name(b->config);
-	int64_t now = o->world->now_ms;
-	if (!name) {
-		*ret_said = "it names no server";
-		return PRESENTS_NOTHING;
-	}
-	struct bundle_server *s = server_of(o->bundles, name);
+	struct bundle_server *s = server_of(o->bundles, q->known_as);
 	if (!s)
-		s = remember(o->bundles, name);
+		s = remember(o->bundles, q->known_as);
 	if (!s) {
 		*ret_said = "more servers than can be looked at";
 		return PRESENTS_NOTHING;
 	}
-	if (o->probes && is_due(s, now) && o->bundles->looked_ms < PASS_MS)
-		look_again(o, s, b->config);
+	if (o->probes && is_due(s, q->apart_ms, o->world->now_ms) && o->bundles->looked_ms < PASS_MS)
+		look_again(o, s, config, q);
 	*ret_said = s->said ? s->said : "";
-	return counts(s, now);
+	return counts(s, o->world->now_ms);
+}
+
+enum presents ca_bundle_look(struct observation *o, const struct ca_bundle *b, const char **ret_said)
+{
+	char *name cleanup(str_freep) = server_name(b->config);
+	const struct question q = { AUTHORITY_KUBERNETES, presents_new, name, name, APART_MS };
+	if (name)
+		return ask(o, b->config, &q, ret_said);
+	*ret_said = "it names no server";
+	return PRESENTS_NOTHING;
+}
+
+enum presents ca_bundle_look_for_old_proxy(struct observation *o, const struct json *spec, const char **ret_said)
+{
+	char *name cleanup(str_freep) = server_name(spec);
+	char *known_as cleanup(str_freep) = str_printf("front proxy at %s", name ? name : "");
+	const struct question q = { AUTHORITY_FRONT_PROXY, refuses_old, name, known_as, PROXY_APART_MS };
+	if (name)
+		return ask(o, spec, &q, ret_said);
+	*ret_said = "it names no server";
+	return PRESENTS_NOTHING;
 }

@@ -45,7 +45,10 @@ enum presents {
 };
 /* What is served behind it; looked at when it is time, as long as this pass has time. *ret_said: what was seen, for people; borrowed. */
 enum presents ca_bundle_look(struct observation *o, const struct ca_bundle *b, const char **ret_said);
-/* Ditto, from memory. */
+/* Whether the server of an APIService's spec takes the old front proxy's certificates still: PRESENTS_NEW when no endpoint names its
+ * authority among those that it accepts, PRESENTS_OTHER when one does. */
+enum presents ca_bundle_look_for_old_proxy(struct observation *o, const struct json *spec, const char **ret_said);
+/* Ditto for ca_bundle_look, from memory. */
 enum presents ca_bundle_seen(const struct bundle_memory *m, const struct ca_bundle *b, int64_t now_ms);
 
 /* True when a bundle in that state may be moved towards `level` now. */
@@ -56,7 +59,7 @@ void ca_bundle_written(struct bundle_memory *m, const char *object, int level, i
 /* --- What is remembered from pass to pass; nothing of it decides without its time ---------------------------------------------- */
 
 struct bundle_server {
-	char *name;              /* "Service shop/policy, port 443" or "https://host:8443" */
+	char *name;              /* "Service shop/policy, port 443" or "https://host:8443"; after "front proxy at " for that question */
 	enum presents what;
 	char *said;
 	int64_t at_ms;

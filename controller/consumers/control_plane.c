@@ -1,5 +1,5 @@
 /* Single objects of the control plane: Leases, extension-apiserver-authentication, kubeadm-certs. */
-#include "consumer.h"
+#include "ca_bundles.h"
 
 #include <string.h>
 
@@ -71,26 +71,44 @@ static result extension_auth_observe(struct observation *o, struct err *e)
 	return OK;
 }
 
+static bool is_available(const struct json *object)
+{
+	bool available = false;
+	json_each(c, json_at(object, "status", "conditions", NULL))
+		available = available || (str_eq(json_get_str(c, "type"), "Available") && str_eq(json_get_str(c, "status"), "True"));
+	return available;
+}
+
+/* From the time on that they are told so. */
+static bool accepts_old_proxy(struct observation *o, const struct json *object)
+{
+	const char *said = "";
+	return o->world->proxy_auth_has_old == SEEN_NO &&
+	       ca_bundle_look_for_old_proxy(o, json_get(object, "spec"), &said) != PRESENTS_NEW;
+}
+
 /* Those without a service are the API server's own. */
 static bool each_api_service(void *context, const struct json *object)
 {
-	struct world *w = context;
-	bool available = false;
+	struct observation *o = context;
+	struct world *w = o->world;
+	const char *name = json_str_or(json_at(object, "metadata", "name", NULL), "?");
 	if (json_is_null(json_at(object, "spec", "service", NULL)) || !json_at(object, "spec", "service", NULL))
 		return true;
-	json_each(c, json_at(object, "status", "conditions", NULL))
-		available = available || (str_eq(json_get_str(c, "type"), "Available") && str_eq(json_get_str(c, "status"), "True"));
 	w->api_services++;
-	if (!available)
-		tally_lag(&w->api_services_away, json_str_or(json_at(object, "metadata", "name", NULL), "?"));
+	if (!is_available(object))
+		tally_lag(&w->api_services_away, name);
+	else if (accepts_old_proxy(o, object))
+		tally_lag(&w->api_services_old, name);
 	return true;
 }
 
 static void drop_api_services(void *context)
 {
-	struct world *w = context;
-	w->api_services = 0;
-	strs_release(&w->api_services_away);
+	struct observation *o = context;
+	o->world->api_services = 0;
+	strs_release(&o->world->api_services_away);
+	strs_release(&o->world->api_services_old);
 }
 
 static result api_services_observe(struct observation *o, struct err *e)
@@ -98,7 +116,8 @@ static result api_services_observe(struct observation *o, struct err *e)
 	const struct kube_list q = { .path = "/apis/apiregistration.k8s.io/v1/apiservices", .page = 200 };
 	if (!authority_in(world_authorities(o->world), AUTHORITY_FRONT_PROXY))
 		return OK;
-	TRY(kube_list_each(o->kube, &q, each_api_service, drop_api_services, o->world, NULL, e));
+	bundle_memory_turn(o->bundles, o->world->run.leg);
+	TRY(kube_list_each(o->kube, &q, each_api_service, drop_api_services, o, NULL, e));
 	o->world->api_services_known = true;
 	return OK;
 }

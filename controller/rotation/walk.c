@@ -402,23 +402,41 @@ static bool extension_auth_pruned(const struct world *w, struct waits *ret)
 			 "ConfigMap kube-system/extension-apiserver-authentication to be rid of the old authority");
 }
 
+/* How many of them are waited for: those that nobody has accepted. */
+static size_t wait_for_api_services(const struct world *w, const struct strs *names, struct waits *ret)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < names->n; i++) {
+		char *name cleanup(str_freep) = str_printf("APIService/%s", names->items[i]);
+		if (strs_has(&w->run.accepted, name))
+			continue;
+		waits_name(ret, name);
+		n++;
+	}
+	ret->total = w->api_services;
+	ret->done = ret->total - (n < ret->total ? n : ret->total);
+	return n;
+}
+
 /* What an aggregated server accepts shows in its APIService: the API server asks with the front proxy's certificate whether it is there
  * (kube-aggregator's availability controller). */
 static bool aggregated_available(const struct world *w, struct waits *ret)
 {
-	size_t away = 0;
-	for (size_t i = 0; i < w->api_services_away.n; i++) {
-		char *name cleanup(str_freep) = str_printf("APIService/%s", w->api_services_away.items[i]);
-		if (strs_has(&w->run.accepted, name))
-			continue;
-		waits_name(ret, name);
-		away++;
-	}
-	ret->total = w->api_services;
-	ret->done = ret->total - (away < ret->total ? away : ret->total);
+	size_t away = wait_for_api_services(w, &w->api_services_away, ret);
 	return (w->api_services_known && !away) ||
 	       waits_for(ret, "WaitingForAggregatedServers", "APIServices to be Available: those that can't be are accepted by name "
 			 "(spec.acceptStragglers) or deleted");
+}
+
+/* What it refuses shows in its handshake. */
+static bool aggregated_refuse_old(const struct world *w, struct waits *ret)
+{
+	if (!aggregated_available(w, ret))
+		return false;
+	return !wait_for_api_services(w, &w->api_services_old, ret) ||
+	       waits_for(ret, "WaitingForAggregatedServers", "aggregated servers to refuse the old front proxy, which they read in ConfigMap "
+			 "kube-system/extension-apiserver-authentication: restart those that don't, or accept them by name "
+			 "(spec.acceptStragglers)");
 }
 
 /* Until the drop has begun; then it has served. */
@@ -848,7 +866,7 @@ WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_DROPPING_OLD, PROXY, "proxy-auth", "aggregated servers are told to refuse the old front proxy",
 	  .holds = proxy_pruned, .plan = plan_prune_proxy },
 	{ PHASE_DROPPING_OLD, PROXY, "aggregated-last", "aggregated servers accept the new front proxy alone",
-	  .holds = aggregated_available, .plan = plan_wait },
+	  .holds = aggregated_refuse_old, .plan = plan_look_soon },
 	{ PHASE_DROPPING_OLD, ETCD, "etcd-trust", "each etcd member and its API server have restarted, and refuse the old authority",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_ETCD_CA_KEY, ISSUED_NEW }, { FACET_ETCD_TRUST, TRUST_NEW }) },
 	{ PHASE_DROPPING_OLD, ETCD, "etcd-bare-leaves", "etcd's members and clients present new leaves without the bridge",

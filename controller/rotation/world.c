@@ -209,6 +209,7 @@ void world_release(struct world *w)
 	str_freep(&w->scheduler.holder);
 	strs_release(&w->csrs_unsigned);
 	strs_release(&w->api_services_away);
+	strs_release(&w->api_services_old);
 	str_freep(&w->authority);
 	str_freep(&w->candidate_problem);
 	str_freep(&w->admin_fingerprint);

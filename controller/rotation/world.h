@@ -210,6 +210,7 @@ struct world {
 	bool api_services_known;
 	size_t api_services;              /* that a server in the cluster stands behind */
 	struct strs api_services_away;    /* those of them that are not Available: "v1beta1.metrics.k8s.io" */
+	struct strs api_services_old;     /* of the others, whose servers accept the old front proxy though they were told, or can't be asked */
 	enum seen kubeadm_config;         /* kube-system/kubeadm-config is there; looked for before there is a run */
 	enum seen kubeadm_certs;          /* the Secret with encrypted old keys is there */
 	enum seen admin_kubeconfig;       /* the Secret with N's administrator kubeconfig is there */

@@ -138,6 +138,14 @@ result csr_make(const struct cert *predecessor, const struct key *k, struct buf 
 result csr_make_subject(const char *common_name, const char *organization, const struct key *k, struct buf *ret_pem,
 			struct err *e) MUST_CHECK;
 
+/* --- Names in TLS --------------------------------------------------------------------------------------------------- */
+/* SHA-256 of the subject as it stands in the certificate (DER), in hexadecimal. Caller frees. */
+char *cert_subject_digest(const struct cert *c);
+/* From now on `names` gets, in each handshake of that client's SSL_CTX of OpenSSL's, the digests (as above) of the names of the
+ * authorities that the server takes clients' certificates from (RFC 8446 4.2.4, RFC 5246 7.4.4). `names` is borrowed. Servers whose
+ * authorities change name the present ones (Go's GetConfigForClient), so who is not named is not accepted; who names none says nothing. */
+void pki_note_client_authorities(void *ssl_ctx, struct strs *names);
+
 /* --- Digests, encodings ---------------------------------------------------------------------------------------- */
 void sha256_hex(const void *bytes, size_t n, char ret_hex[static 65]);
 void random_hex(size_t n_bytes, char *ret_hex /* 2 n + 1 */);

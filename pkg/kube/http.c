@@ -1,6 +1,7 @@
 #define _DEFAULT_SOURCE /* explicit_bzero */
 
 #include "http.h"
+#include "pki.h"
 
 #include <assert.h>
 #include <curl/curl.h>
@@ -219,6 +220,7 @@ void http_response_release(struct http_response *r)
 {
 	buf_release(&r->body);
 	str_freep(&r->peer_chain_pem);
+	strs_release(&r->client_authorities);
 	*r = (struct http_response){ 0 };
 }
 
@@ -451,6 +453,13 @@ static int set_blob(CURL *easy, CURLoption option, const char *pem)
 	return (int)curl_easy_setopt(easy, option, &blob);
 }
 
+static CURLcode on_tls(CURL *easy UNUSED, void *ssl_ctx, void *context)
+{
+	struct exchange *x = context;
+	pki_note_client_authorities(ssl_ctx, &x->item->response.client_authorities);
+	return CURLE_OK;
+}
+
 static int set_tls(struct exchange *x)
 {
 	const struct identity *id = &x->pool->identity;
@@ -465,6 +474,10 @@ static int set_tls(struct exchange *x)
 	bad |= set_blob(x->easy, CURLOPT_CAINFO_BLOB, id->ca_pem);
 	bad |= set_blob(x->easy, CURLOPT_SSLCERT_BLOB, id->client_cert_pem);
 	bad |= set_blob(x->easy, CURLOPT_SSLKEY_BLOB, id->client_key_pem);
+	if (x->item->request.want_peer_chain) {
+		bad |= (int)curl_easy_setopt(x->easy, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+		bad |= (int)curl_easy_setopt(x->easy, CURLOPT_SSL_CTX_DATA, x);
+	}
 	return bad | (int)curl_easy_setopt(x->easy, CURLOPT_CERTINFO, x->item->request.want_peer_chain ? 1L : 0L);
 }
 

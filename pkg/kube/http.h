@@ -45,7 +45,7 @@ struct http_request {
 	size_t max_body;          /* of the answer; 0: BUF_CAP_DEFAULT */
 	bool secret;              /* the answer's body holds secrets */
 	bool fresh_connection;    /* neither take one from the pool nor leave one */
-	bool want_peer_chain;     /* implies fresh_connection */
+	bool want_peer_chain;     /* and whom it asks certificates of; implies fresh_connection */
 	/* Streaming: called with each piece as it comes; return false to end the request (which then is OK). Only for a
 	 * status of 2xx: another answer's body is collected as usual. */
 	bool (*on_bytes)(void *context, const char *bytes, size_t n);
@@ -61,6 +61,7 @@ struct http_response {
 	struct buf body;          /* `overflow`: it was longer than max_body */
 	int64_t retry_after_ms;   /* from Retry-After, else 0; a day at most */
 	char *peer_chain_pem;     /* leaf first */
+	struct strs client_authorities; /* whose certificates the server takes (pki_note_client_authorities), where we came without one */
 	bool tls_client_rejected; /* the server refused our certificate in the handshake (TLS alert) */
 	bool tls_server_rejected; /* we refused the server's: chain, date or name */
 };

@@ -603,6 +603,47 @@ static void test_what_was_seen_long_ago_is_no_proof(void **state)
 	assert_int_equal(observe(&a, false)->unlooked, 1);
 }
 
+/* Those whose handshake names the old authority among the ones that clients may come from. */
+static size_t accept_old_proxy(struct api *a)
+{
+	struct err e = { 0 };
+	strs_release(&a->world.api_services_old);
+	strs_release(&a->world.api_services_away);
+	a->world.api_services = 0;
+	assert_ok(consumer_api_services.observe(&a->o, &e), e);
+	assert_true(a->world.api_services_known);
+	assert_int_equal(a->world.api_services, 1);
+	assert_int_equal(a->world.api_services_away.n, 0);
+	return a->world.api_services_old.n;
+}
+
+static void test_aggregated_servers_are_asked_whom_they_accept(void **state)
+{
+	(void)state;
+	struct api a cleanup(api_release) = { 0 };
+	struct back late cleanup(back_release) = back_start(&by_new, old_ca->pem), told cleanup(back_release) = back_start(&by_new, new_ca->pem);
+	int ports[] = { peer_port(told.peer), peer_port(late.peer) };
+	api_start(&a);
+	a.world.run.authorities = AUTHORITY_BIT(AUTHORITY_FRONT_PROXY);
+	a.world.run.of[AUTHORITY_FRONT_PROXY] = (struct run_authority){ .old_pem = str_dup(old_ca->pem), .new_pem = str_dup(new_ca->pem) };
+	add_api_service(&a, "v1.example.org", third_ca->pem, "api");
+	json_set(a.objects[0].json, "status", parsed("{\"conditions\":[{\"type\":\"Available\",\"status\":\"True\"}]}"));
+	serve_service(&a, "api", ports, 2, false);
+	a.world.proxy_auth_has_old = SEEN_YES;
+	assert_int_equal(accept_old_proxy(&a), 0);   /* nobody has told them yet, and nobody asks them */
+	assert_int_equal(peer_connections(late.peer), 0);
+	a.world.proxy_auth_has_old = SEEN_NO;
+	assert_int_equal(accept_old_proxy(&a), 1);   /* one of two is enough */
+	assert_string_equal(a.world.api_services_old.items[0], "v1.example.org");
+	serve_service(&a, "api", ports, 2, true);
+	assert_int_equal(accept_old_proxy(&a), 1);   /* as it was seen just now */
+	a.world.now_ms += 1000;
+	assert_int_equal(accept_old_proxy(&a), 0);
+	a.world.now_ms += 1000;
+	serve_service(&a, "api", NULL, 0, false);
+	assert_int_equal(accept_old_proxy(&a), 1);   /* not reached is not asked */
+}
+
 static const struct ca_bundles *look_at(struct api *a, const char *pem, const char *server)
 {
 	a->n = 0;
@@ -782,6 +823,7 @@ int main(void)
 		cmocka_unit_test(test_crds_are_read_when_they_change),
 		cmocka_unit_test(test_a_bundle_waits_for_its_server),
 		cmocka_unit_test(test_what_was_seen_long_ago_is_no_proof),
+		cmocka_unit_test(test_aggregated_servers_are_asked_whom_they_accept),
 		cmocka_unit_test(test_what_is_not_seen_is_named),
 		cmocka_unit_test(test_an_accepted_one_keeps_both),
 		cmocka_unit_test(test_two_that_write_make_no_loop),

@@ -61,6 +61,7 @@ struct sim {
 	int admin;                    /* what the administrator's kubeconfig trusts; its certificate is from N; 0: there is none */
 	int64_t version;              /* of the run's Secret */
 	int extension, proxies;       /* what extension-apiserver-authentication holds: authorities of clients, of front proxies */
+	int aggregated;               /* what aggregated servers have read of the latter; theirs comes a moment later */
 	int published, cluster_info;  /* sets of O, N */
 	int pods[PODS];               /* what each has read at its start; user pods, restarted by annotation */
 	int annotated[PODS];          /* O, N: restarted for that leg */
@@ -107,7 +108,7 @@ static bool has(const struct sim *s, enum authority a)
 static void check_others_of(struct sim *s, size_t server)
 {
 	const int *n = s->nodes[server].levels;
-	require(s, accepts_leaf(s->proxies, n[FACET_PROXY_LEAF]), "an aggregated server refuses the API server", server, 0);
+	require(s, accepts_leaf(s->aggregated, n[FACET_PROXY_LEAF]), "an aggregated server refuses the API server", server, 0);
 	for (size_t i = 0; i < s->n_nodes; i++)
 		if (s->nodes[i].control_plane)
 			require(s, accepts_leaf(trust_set(n[FACET_ETCD_TRUST]), s->nodes[i].levels[FACET_ETCD_LEAF]), "etcd refuses a peer", server, i);
@@ -217,6 +218,7 @@ static void life_goes_on(struct sim *s)
 		if (s->annotated[i] == target && !(s->pods[i] & target))
 			s->pods[i] = s->published;
 	s->volume = s->published;
+	s->aggregated = s->proxies;
 	for (size_t i = 0; i < s->n_nodes; i++)
 		if (s->nodes[i].control_plane)
 			s->extension |= trust_set(s->nodes[i].levels[FACET_TRUST]);
@@ -252,7 +254,7 @@ static void sim_init(struct sim *s, authority_set set, size_t control_planes, si
 {
 	memset(s, 0, sizeof *s);
 	s->set = set;
-	s->proxies = O;
+	s->proxies = s->aggregated = O;
 	s->published = s->cluster_info = s->volume = O;
 	s->kubeadm_certs = true;
 	s->extension = O;
@@ -449,6 +451,9 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->proxy_auth_has_old = seen(s->proxies & (s->back ? N : O));
 	w->proxy_auth_has_new = seen(s->proxies & (s->back ? O : N));
 	w->api_services_known = true;
+	w->api_services = 1;
+	if (!(s->proxies & (s->back ? N : O)) && s->aggregated & (s->back ? N : O))
+		strs_add(&w->api_services_old, "v1.example.org");
 	w->kubeadm_config = SEEN_YES;
 	w->kubeadm_certs = seen(s->kubeadm_certs);
 	w->admin_kubeconfig = seen(s->admin != 0);
@@ -593,7 +598,7 @@ static bool at_top(const struct sim *s)
 		for (size_t f = 0; f < FACET_COUNT; f++)
 			if (!facet_reached(level_seen(s, &s->nodes[i], (enum facet)f, s->back), facet_top((enum facet)f)))
 				return false;
-	if (has(s, AUTHORITY_FRONT_PROXY) && s->proxies != target)
+	if (has(s, AUTHORITY_FRONT_PROXY) && (s->proxies != target || s->aggregated != target))
 		return false;
 	if (!has(s, AUTHORITY_KUBERNETES))
 		return s->closed;
