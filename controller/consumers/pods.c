@@ -174,6 +174,15 @@ static bool is_ours(const struct settings *s, const struct json *pod)
 	       (str_eq(namespace, s->namespace) && str_eq(label(pod, "app.kubernetes.io/name"), "certrotation"));
 }
 
+/* When a container was last started; one that ends again at once has no running state. */
+static int64_t last_start(const struct json *container)
+{
+	int64_t running = time_of(json_at(container, "state", "running", "startedAt", NULL));
+	int64_t ended = time_of(json_at(container, "state", "terminated", "startedAt", NULL));
+	int64_t before = time_of(json_at(container, "lastState", "terminated", "startedAt", NULL));
+	return running ? running : ended > before ? ended : before;
+}
+
 /* A control-plane container that started after the report: what it said of that process no longer counts. */
 static void look_at_static_pod(struct node_state *n, const struct json *pod)
 {
@@ -182,11 +191,9 @@ static void look_at_static_pod(struct node_state *n, const struct json *pod)
 		       str_eq(component, "kube-apiserver");
 	if (!matters || !annotation(pod, "kubernetes.io/config.mirror"))
 		return;
-	json_each(c, json_at(pod, "status", "containerStatuses", NULL)) {
-		int64_t started = time_of(json_at(c, "state", "running", "startedAt", NULL));
-		if (started + 999 > n->report_at_ms && n->reported)
+	json_each(c, json_at(pod, "status", "containerStatuses", NULL))
+		if (n->reported && last_start(c) + 999 > n->report_at_ms)
 			n->outdated = true;
-	}
 }
 
 static void look_at_mixed(struct look *l, struct node_state *n, const struct node_report *slot, const struct json *pod,

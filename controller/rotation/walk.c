@@ -8,8 +8,9 @@
 #define LOOK_SOON_MS 150      /* a hot reload is in force 20–80 ms after the file */
 #define LOOK_OFTEN_MS 500
 #define LOOK_MS 2000
-#define BLOCKED_APART_MS 30000 /* looks at a node that blocks */
+#define BLOCKED_APART_MS 30000 /* looks at a node that blocks, or that others have worked on */
 #define INVENTORY_GOOD_MS ((int64_t)10 * 60000) /* before there is a run, what a node has said counts for so long */
+#define ROUND_MS ((int64_t)60000) /* while a run waits, what a node has said is looked at again after so long */
 #define INSPECT_APART_MS 1500 /* two looks at the same node's pods are at least so far apart */
 
 /* --- Waits ----------------------------------------------------------------------------------------------------- */
@@ -1209,6 +1210,43 @@ static void plan_blocked(const struct world *w, struct plan *ret)
 	}
 }
 
+static bool has_job(const struct plan *plan, const struct node_state *n)
+{
+	for (size_t i = 0; i < plan->n; i++)
+		if (plan->actions[i].kind == ACT_NODE && plan->actions[i].node == n)
+			return true;
+	return false;
+}
+
+/* Looking is all: nothing is asked for. What has fallen back shows in the report, and the walk goes back to its step, by name. */
+static void plan_look_at(const struct world *w, const struct position *p, const struct node_state *n, int64_t apart, struct plan *ret)
+{
+	int64_t left = n->job_asked_ms + apart - w->now_ms;
+	struct action *a = left > 0 || has_job(ret, n) ? NULL : plan_job(w, n, 0, ret);
+	if (left > 0)
+		plan_look_again(ret, left);
+	if (a)
+		a->step = (int)p->step;
+}
+
+/* Others work on nodes too (kubeadm, a hand in ca.crt), and a run may wait for days. So a control plane where something has started since it
+ * was looked at is looked at again, and, while the walk has nothing else to do, every node in turn, one at a time. From the drop on
+ * the proof has served. */
+static void plan_round(const struct world *w, const struct position *p, struct plan *ret)
+{
+	const struct node_state *oldest = NULL;
+	if (!w->run.exists || p->phase < PHASE_TRUSTING_BOTH || p->phase >= PHASE_DROPPING_OLD)
+		return;
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (w->nodes[i].outdated)
+			plan_look_at(w, p, &w->nodes[i], BLOCKED_APART_MS, ret);
+	for (size_t i = 0; i < w->n_nodes; i++)
+		if (!oldest || w->nodes[i].job_asked_ms < oldest->job_asked_ms)
+			oldest = &w->nodes[i];
+	if (oldest && !ret->n && !any_job(w, false))
+		plan_look_at(w, p, oldest, ROUND_MS, ret);
+}
+
 void walk_plan(const struct world *w, const struct position *p, struct plan *ret)
 {
 	plan_latches(w, (int)p->step, ret);
@@ -1230,6 +1268,7 @@ void walk_plan(const struct world *w, const struct position *p, struct plan *ret
 		plan_nodes(w, p->step, ret);
 	else if (s->plan)
 		s->plan(w, (int)p->step, ret);
+	plan_round(w, p, ret);
 }
 
 /* --- Documentation -------------------------------------------------------------------------------------------------------- */

@@ -557,6 +557,36 @@ static void test_pods_that_were_not_seen(void **state)
 	}
 }
 
+/* A component that has started since the report, if only to end at once. */
+static void test_components_that_started_since_the_report(void **state)
+{
+	(void)state;
+	static const struct { const char *component, *status; bool outdated; } cases[] = {
+		{ "kube-controller-manager", "\"state\":{\"running\":{\"startedAt\":\"2026-01-02T03:04:05Z\"}}", false },
+		{ "kube-controller-manager", "\"state\":{\"running\":{\"startedAt\":\"2026-01-02T03:04:06Z\"}}", true },
+		{ "kube-controller-manager", "\"state\":{\"terminated\":{\"startedAt\":\"2026-01-02T03:04:06Z\"}}", true },
+		{ "kube-scheduler", "\"state\":{\"waiting\":{}},\"lastState\":{\"terminated\":{\"startedAt\":\"2026-01-02T03:04:06Z\"}}", true },
+		{ "kube-scheduler", "\"state\":{\"waiting\":{}},\"lastState\":{\"terminated\":{\"startedAt\":\"2026-01-02T03:04:05Z\"}}", false },
+		{ "etcd", "\"state\":{\"running\":{\"startedAt\":\"2026-01-02T03:04:06Z\"}}", false },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct api a cleanup(api_release) = { 0 };
+		struct err e = { 0 };
+		struct json *items = json_array();
+		char *text cleanup(str_freep) = str_printf(
+			"{\"metadata\":{\"namespace\":\"kube-system\",\"name\":\"c\",\"uid\":\"aaaaaaa1-0000-0000-0000-000000000000\",\"labels\":{\"component\":\"%s\"},"
+			"\"annotations\":{\"kubernetes.io/config.mirror\":\"x\"}},\"spec\":{\"nodeName\":\"w1\"},"
+			"\"status\":{\"phase\":\"Running\",\"containerStatuses\":[{%s}]}}", cases[i].component, cases[i].status);
+		json_add(items, parsed(text));
+		start_with_pods(&a, items);
+		a.world.nodes[0].reported = true;
+		a.world.nodes[0].report_at_ms = STARTED_MS + 1000;
+		assert_ok(consumer_pods.observe(&a.o, &e), e);
+		if (a.world.nodes[0].outdated != cases[i].outdated)
+			fail_msg("case %zu: %d", i, a.world.nodes[0].outdated);
+	}
+}
+
 /* Pods that mount kubeadm's files from the node: whoever has not started since the last of them was written. */
 static void test_pods_that_read_files_of_the_node(void **state)
 {
@@ -622,6 +652,7 @@ int main(void)
 		cmocka_unit_test(test_csrs),
 		cmocka_unit_test(test_stragglers_by_owner),
 		cmocka_unit_test(test_pods_that_were_not_seen),
+		cmocka_unit_test(test_components_that_started_since_the_report),
 		cmocka_unit_test(test_pods_that_read_files_of_the_node),
 		cmocka_unit_test(test_owners_that_cannot_be_read),
 	};

@@ -1094,6 +1094,95 @@ static void test_a_pause_outlasts_an_approval(void **state)
 	assert_int_equal(latched_by(&s, &(struct request){ 0 }, SEEN_YES, &message), LATCH_DROPPING);
 }
 
+/* --- What others do to nodes while a run waits ------------------------------------------------------------------------------------ */
+
+/* The node that a pass has looked at, and nothing else; NULL when it begins nothing. */
+static const char *looked_at(const struct world *w)
+{
+	struct position p;
+	struct plan plan cleanup(plan_release) = { 0 };
+	walk_locate(w, &p);
+	walk_plan(w, &p, &plan);
+	assert_true(plan.n <= 1);
+	if (plan.n) {
+		assert_int_equal(plan.actions[0].kind, ACT_NODE);
+		assert_int_equal(plan.actions[0].step, p.step);
+		for (size_t f = 0; f < FACET_COUNT; f++)
+			assert_int_equal(plan.actions[0].levels[f], FACET_UNTOUCHED_LEVEL);
+	}
+	position_release(&p);
+	return plan.n ? plan.actions[0].node->name : NULL;
+}
+
+static void test_while_it_waits_nodes_are_looked_at_in_turn(void **state)
+{
+	(void)state;
+	struct sim s;
+	struct world w;
+	struct request r;
+	walk_to_approval(&s, K);
+	observe(&s, &w, &r);
+	assert_null(looked_at(&w));
+	w.nodes[2].job_asked_ms -= ROUND_MS;
+	w.nodes[1].job_asked_ms -= ROUND_MS + 1;
+	assert_string_equal(looked_at(&w), "node-1");
+	w.nodes[0].job_running = true;
+	assert_null(looked_at(&w));
+	w.nodes[0].job_running = false;
+	r.paused = true;
+	assert_null(looked_at(&w));
+	world_release(&w);
+}
+
+/* Without waiting for its turn: a manifest that kubeadm has written, say. */
+static void test_a_control_plane_where_something_has_started_is_looked_at(void **state)
+{
+	(void)state;
+	struct sim s;
+	struct world w;
+	struct request r;
+	walk_to_approval(&s, K);
+	observe(&s, &w, &r);
+	w.nodes[1].outdated = true;
+	assert_null(looked_at(&w));
+	w.nodes[1].job_asked_ms -= BLOCKED_APART_MS;
+	assert_string_equal(looked_at(&w), "node-1");
+	w.nodes[2].job_running = true;
+	assert_string_equal(looked_at(&w), "node-1");
+	w.nodes[1].job_running = true;
+	assert_null(looked_at(&w));
+	world_release(&w);
+}
+
+/* `kubeadm certs renew`, say: the walk is at that step again, for that node. */
+static void test_what_has_fallen_back_is_done_again(void **state)
+{
+	(void)state;
+	static const struct {
+		enum facet facet;
+		int level;
+		const char *step;
+	} CASES[] = {
+		{ FACET_TRUST, TRUST_OLD, "trust-both" },          { FACET_SIGNER, SIGNER_KUBEADM_OLD, "own-signer" },
+		{ FACET_SERVER_LEAF, LEAF_OLD, "server-leaves" },  { FACET_COMPONENTS, ISSUED_OLD, "components" },
+		{ FACET_KUBELET_CLIENT, ISSUED_OLD, "kubelet-client" },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+		struct sim s;
+		struct world w;
+		struct request r;
+		struct position p;
+		walk_to_approval(&s, K);
+		s.nodes[1].levels[CASES[i].facet] = CASES[i].level;
+		observe(&s, &w, &r);
+		walk_locate(&w, &p);
+		assert_string_equal(walk_step(p.step)->name, CASES[i].step);
+		assert_string_equal(p.waits.names.items[0], "node-1");
+		position_release(&p);
+		world_release(&w);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1108,6 +1197,9 @@ int main(void)
 		cmocka_unit_test(test_where_nobody_is_locked_out_any_approval_passes),
 		cmocka_unit_test(test_only_an_approval_of_whoever_has_the_new_kubeconfig_passes),
 		cmocka_unit_test(test_a_pause_outlasts_an_approval),
+		cmocka_unit_test(test_while_it_waits_nodes_are_looked_at_in_turn),
+		cmocka_unit_test(test_a_control_plane_where_something_has_started_is_looked_at),
+		cmocka_unit_test(test_what_has_fallen_back_is_done_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
