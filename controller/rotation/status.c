@@ -411,9 +411,12 @@ static void next_step(const struct status_input *in, struct json *status)
 	json_set_str(status, "nextStep", buf_str(&text));
 }
 
+/* A node that joins during the drop takes the earlier steps, and that is no way back to where all could be undone. */
 static const char *phase_name(const struct status_input *in)
 {
-	return in->world->run.back ? PHASE_NAME_ROLLING_BACK : phase_text(in->position->phase)->name;
+	enum phase now = in->position->phase;
+	bool drops = in->world->run.dropping && now < PHASE_DROPPING_OLD;
+	return in->world->run.back ? PHASE_NAME_ROLLING_BACK : phase_text(drops ? PHASE_DROPPING_OLD : now)->name;
 }
 
 static void running_part(const struct status_input *in, struct json *status)

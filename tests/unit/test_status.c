@@ -411,6 +411,7 @@ static void test_too_late_a_rollback_is_refused_aloud(void **state)
 	struct scene s cleanup(scene_release);
 	scene_init(&s);
 	s.request.rollback = true;
+	s.position.phase = PHASE_DROPPING_OLD;
 	struct json *before cleanup(json_freep) = status_make(&s.in);
 	assert_null(condition(before, "RollbackRefused", "status"));
 	s.world.run.exists = s.world.run.dropping = true;
@@ -423,6 +424,22 @@ static void test_too_late_a_rollback_is_refused_aloud(void **state)
 	assert_string_equal(events[0].reason, "RollbackRefused");
 	assert_true(events[0].warning);
 	assert_int_equal(status_events(status, status, events, 4), 0);
+}
+
+/* A node that joins while the old authority is dropped takes the earlier steps first. */
+static void test_once_the_drop_has_begun_no_earlier_phase_is_told(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.world.run.exists = s.world.run.dropping = true;
+	s.world.run.trigger = str_dup("q4");
+	s.world.run.id = str_dup("r");
+	assert_int_equal(s.position.phase, PHASE_PREPARING);
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(status, "phase"), "DroppingOld");
+	assert_string_equal(json_get_str(status, "waitingFor"), "alpha");
+	assert_string_equal(condition(status, "TrustDistributed", "status"), "False");
 }
 
 static void start_run(struct scene *s)
@@ -561,6 +578,7 @@ int main(void)
 		cmocka_unit_test(test_a_rollback_is_for_one_run_and_deleting_asks_for_it),
 		cmocka_unit_test(test_the_way_back_is_told),
 		cmocka_unit_test(test_too_late_a_rollback_is_refused_aloud),
+		cmocka_unit_test(test_once_the_drop_has_begun_no_earlier_phase_is_told),
 		cmocka_unit_test(test_a_deadline_is_told_and_that_is_all),
 		cmocka_unit_test(test_an_ignored_change_is_told_by_its_field),
 		cmocka_unit_test(test_the_next_step_names_the_kubeconfig),
