@@ -7,6 +7,13 @@ kubeconfig() {
 	echo "$CACHE/clusters/$1/kubeconfig"
 }
 
+# kubeconfig_now NAME : the one of before is refused once the cluster's authority was replaced.
+kubeconfig_now() {
+	local text
+	text=$("$CACHE/bin/kind" get kubeconfig --name "$1")
+	(umask 077 && echo "$text" >"$(kubeconfig "$1")")
+}
+
 kubectl_in() {
 	local name=$1
 	shift

@@ -3,24 +3,24 @@
 # route to every other node's pods, and masquerading for what leaves the cluster. kindnet, kind's own,
 # can be had only from a registry.
 
-# network_install NAME : on every node, also when run again after a node has joined.
+# network_install NAME [NODE] : on every node, also when run again after NODE has joined.
 network_install() {
 	local nodes node subnet
-	nodes=$(network_nodes "$1")
+	nodes=$(network_nodes "$@")
 	while read -r node subnet; do
 		docker exec --interactive "$node" bash -s -- "$node" "$subnet" "$POD_SUBNET" "$nodes" \
 			<"$CLUSTER_DIR/node/pod-network" || die "$node: the pod network could not be set up"
 	done <<<"$nodes"
 }
 
-# network_nodes NAME : a line for each node with its name and its pods' subnet. A node that has just
-# joined registers itself, and is given its subnet, a moment later.
+# network_nodes NAME [NODE] : a line for each node with its name and its pods' subnet. A node that has just
+# joined registers itself, and is given its subnet, a moment later: NODE, or all, are waited for.
 network_nodes() {
 	local deadline=$((SECONDS + 60)) expected nodes
-	expected=$(cluster_nodes "$1" | wc -l)
+	expected=${2:-$(cluster_nodes "$1")}
 	until nodes=$(kubectl_in "$1" get nodes --output json 2>/dev/null | network_subnets) &&
-		[[ $(wc -l <<<"$nodes") == "$expected" ]]; do
-		((SECONDS < deadline)) || die "$1: of $expected nodes, these have registered and got a podCIDR: ${nodes:-none}"
+		[[ -z $(comm -23 <(echo "$expected" | sort) <(cut -d ' ' -f 1 <<<"$nodes" | sort)) ]]; do
+		((SECONDS < deadline)) || die "$1: of" $expected "these have registered and got a podCIDR: ${nodes:-none}"
 		sleep 0.2
 	done
 	echo "$nodes"
