@@ -19,12 +19,13 @@ type Observer struct {
 	more   chan struct{}
 	failed error
 	ending bool // on our word
+	gone   map[string]bool
 	stop   []func() error
 }
 
 // Observe starts on every node, and returns when all are at work.
 func Observe(ctx context.Context, list []Node) (*Observer, error) {
-	o := &Observer{more: make(chan struct{})}
+	o := &Observer{more: make(chan struct{}), gone: map[string]bool{}}
 	for _, n := range list {
 		if err := o.start(n); err != nil {
 			return nil, errors.Join(err, o.Stop())
@@ -61,8 +62,26 @@ func (o *Observer) start(n Node) error {
 		o.note(n.Name, err, stderr.String())
 		ended <- err
 	}()
-	o.stop = append(o.stop, func() error { return errors.Join(in.Close(), <-ended) })
+	o.stop = append(o.stop, func() error {
+		if err := errors.Join(in.Close(), <-ended); !o.isGone(n.Name) {
+			return err
+		}
+		return nil
+	})
 	return nil
+}
+
+// Forget says that the node is about to be removed: that no more comes from it is no failure.
+func (o *Observer) Forget(node string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.gone[node] = true
+}
+
+func (o *Observer) isGone(node string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone[node]
 }
 
 func (o *Observer) read(node string, out io.Reader) error {
@@ -86,7 +105,7 @@ func (o *Observer) read(node string, out io.Reader) error {
 func (o *Observer) note(node string, err error, stderr string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err == nil && o.ending {
+	if err == nil && o.ending || o.gone[node] {
 		return
 	}
 	o.failed = errors.Join(o.failed, fmt.Errorf("the observer on %s ended: %v %s", node, err, stderr))
