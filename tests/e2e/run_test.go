@@ -31,6 +31,7 @@ type rotation struct {
 	sessions *probe.Sessions
 	watch    *probe.Held
 	stop     func() // the probes
+	forget   func() // what is learned of authorities
 
 	before, after             map[string]*snapshot.Node
 	invocationsBefore         map[string]string
@@ -89,7 +90,10 @@ func (b *bed) prepare(ctx context.Context, t *testing.T, trigger string, authori
 	r.before, r.invocationsBefore = b.snapshots(ctx, t), b.invocations(ctx, t)
 	r.firstVersion = len(b.recorder.Versions())
 	var err error
-	if r.keys, err = b.Keyring(ctx, func(err error) { r.complaints.add("client certificate: %v", err) }); err != nil {
+	var following context.Context
+	following, r.forget = context.WithCancel(ctx)
+	t.Cleanup(r.forget)
+	if r.keys, err = b.Keyring(following, func(err error) { r.complaints.add("client certificate: %v", err) }); err != nil {
 		t.Fatal(err)
 	}
 	r.probe(ctx, t)
@@ -278,6 +282,7 @@ func (r *rotation) seeOldRefused(ctx context.Context, t *testing.T) {
 func (r *rotation) collect(ctx context.Context, t *testing.T) {
 	t.Helper()
 	r.stop()
+	r.forget()
 	r.after = r.bed.snapshots(ctx, t)
 	r.settled = time.Now()
 	r.versions = r.bed.recorder.Versions()[r.firstVersion:]
