@@ -25,6 +25,7 @@
 #define LONGEST_WAIT_MS 10000
 #define FILE_MAX ((size_t)4 << 20)
 #define PAGE 500
+#define PAGE_BYTES ((size_t)8 << 20) /* of several objects: it is in memory two or three times, and a container's is limited */
 #define RESTARTS 5
 #define ACCEPT_METADATA_LIST "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
@@ -375,6 +376,7 @@ struct call {
 	bool any_status;           /* the caller judges it */
 	bool dated;                /* the answer's resourceVersion says of when it is */
 	bool secret;
+	size_t max_body;           /* of the answer; 0: as much as http.h takes */
 };
 
 static int path_len(const char *path)
@@ -499,6 +501,7 @@ static struct http_request request_of(const struct call *c, const char *url)
 		.body = c->body ? buf_str(c->body) : NULL,
 		.body_len = c->body ? c->body->len : 0,
 		.secret = c->secret || about_secrets(c->path),
+		.max_body = c->max_body,
 	};
 }
 
@@ -763,6 +766,7 @@ static result page_get(const struct walk *w, struct json **ret, bool *ret_too_lo
 		.accept = w->q->metadata_only ? ACCEPT_METADATA_LIST : NULL,
 		.secret = w->q->secret,
 		.dated = !w->next, /* the other pages are of the first one's time */
+		.max_body = w->limit > 1 ? PAGE_BYTES : 0,
 	};
 	result got = call_do(w->k, &c, &r, ret, e);
 	*ret_too_long = r.body.overflow;

@@ -675,7 +675,7 @@ static void test_gone_for_ever(void **state)
 	assert_int_equal(peer_requests(peer), 12);
 }
 
-/* 40 items of 1 MiB are three times what may come at once. */
+/* 40 items of 1 MiB are five times what may come at once. */
 static void test_pages_that_are_too_large(void **state)
 {
 	(void)state;
@@ -686,8 +686,21 @@ static void test_pages_that_are_too_large(void **state)
 	assert_ok(list(&shop, (struct kube_list){ .page = 40, .secret = true }, &b, NULL, &requests, &e), e);
 	assert_int_equal(b.n, 40);
 	assert_true(b.in_order);
-	assert_int_equal(shop.largest_limit, 10);
-	assert_int_equal(requests, 2 + 4);
+	assert_int_equal(shop.largest_limit, 5);
+	assert_int_equal(requests, 3 + 8);
+}
+
+/* Larger than a page may be, each comes alone. */
+static void test_items_larger_than_a_page(void **state)
+{
+	(void)state;
+	struct shop shop = { .n = 2, .item_size = 9 << 20 };
+	struct basket b = { 0 };
+	struct err e = { 0 };
+	unsigned requests = 0;
+	assert_ok(list(&shop, (struct kube_list){ .page = 2 }, &b, NULL, &requests, &e), e);
+	assert_int_equal(b.n, 2);
+	assert_int_equal(requests, 1 + 2);
 }
 
 static void test_one_item_that_is_too_large(void **state)
@@ -1159,6 +1172,7 @@ int main(void)
 		cmocka_unit_test(test_gone_at_the_start),
 		cmocka_unit_test(test_gone_for_ever),
 		cmocka_unit_test(test_pages_that_are_too_large),
+		cmocka_unit_test(test_items_larger_than_a_page),
 		cmocka_unit_test(test_one_item_that_is_too_large),
 		cmocka_unit_test(test_an_answer_that_is_no_list),
 		cmocka_unit_test(test_bulk_outcomes),
