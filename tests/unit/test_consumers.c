@@ -55,6 +55,7 @@ struct api {
 		char *body;       /* owned */
 	} entries[24];
 	size_t n;
+	peer_script *script; /* NULL: serve */
 	struct peer *peer;
 	struct kube *kube;
 	struct world world;
@@ -80,7 +81,7 @@ static void serve(void *context, const struct peer_request *r)
 static void api_start(struct api *a)
 {
 	struct err e = { 0 };
-	a->peer = peer_start(&(struct peer_options){ .leaf = &leaf }, serve, a);
+	a->peer = peer_start(&(struct peer_options){ .leaf = &leaf }, a->script ? a->script : serve, a);
 	char *url cleanup(str_freep) = peer_url(a->peer, "");
 	assert_ok(kube_from_identity(url, &(struct http_identity){ .ca_pem = server_ca->pem }, &a->kube, &e), e);
 	a->settings = (struct settings){ .namespace = "certrotation", .node_namespace = "certrotation-nodes" };
@@ -373,6 +374,49 @@ static void test_published_trust_that_cannot_be_read(void **state)
 	assert_false(a.world.root_configmaps.known);
 }
 
+/* Ten thousand namespaces, page by page. Every fourth has the old authority alone; the list expires once, when half of it is read. */
+#define MANY 10000
+static bool expired;
+
+static void serve_many(void *context, const struct peer_request *r)
+{
+	(void)context;
+	const char *next = strstr(r->target, "continue="), *limit = strstr(r->target, "limit=");
+	long from = next ? strtol(next + strlen("continue="), NULL, 10) : 0, to = from + (limit ? strtol(limit + strlen("limit="), NULL, 10) : MANY);
+	if (from >= MANY / 2 && !expired) {
+		expired = true;
+		peer_answer(r, 410, "", "{\"kind\":\"Status\",\"message\":\"the continue parameter is too old\"}");
+		return;
+	}
+	struct json *list cleanup(json_freep) = parsed("{\"kind\":\"ConfigMapList\",\"metadata\":{\"resourceVersion\":\"7\"}}");
+	for (long i = from; i < to && i < MANY; i++) {
+		char *namespace cleanup(str_freep) = str_printf("n%ld", i);
+		json_add(json_ensure_array(list, "items"), published(namespace, "kube-root-ca.crt", i % 4 ? new_ca->pem : old_ca->pem, false));
+	}
+	char *more cleanup(str_freep) = str_printf("%ld", to);
+	if (to < MANY)
+		json_set_str(json_ensure_object(list, "metadata"), "continue", more);
+	char *body cleanup(str_freep) = json_text(list);
+	peer_answer(r, 200, "", body);
+}
+
+static void test_many_namespaces_whose_list_expires(void **state)
+{
+	(void)state;
+	struct api a cleanup(api_release) = { .script = serve_many };
+	struct err e = { 0 };
+	expired = false;
+	api_start(&a);
+	assert_ok(consumer_root_configmaps.observe(&a.o, &e), e);
+	const struct tally *t = &a.world.root_configmaps;
+	assert_true(expired && t->known);
+	assert_int_equal(t->total, MANY);
+	assert_int_equal(t->only_new, MANY - MANY / 4);
+	assert_int_equal(t->lag_only.n, WORLD_NAMES_MAX);
+	assert_string_equal(t->lag_only.items[0], "n0/kube-root-ca.crt");
+	assert_true(peer_requests(a.peer) > 70); /* a page is of 200 */
+}
+
 /* --- Leases ---------------------------------------------------------------------------------------------------------------------------- */
 
 #define LEASES "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/"
@@ -647,6 +691,7 @@ int main(void)
 		cmocka_unit_test(test_cluster_info_without_tokens),
 		cmocka_unit_test(test_published_trust),
 		cmocka_unit_test(test_published_trust_that_cannot_be_read),
+		cmocka_unit_test(test_many_namespaces_whose_list_expires),
 		cmocka_unit_test(test_leases),
 		cmocka_unit_test(test_leases_that_cannot_be_read),
 		cmocka_unit_test(test_csrs),
