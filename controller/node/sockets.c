@@ -1,23 +1,38 @@
 #include "sockets.h"
 #include "file.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define TABLE_MAX ((size_t)32 << 20) /* 150 bytes a connection */
 enum { ESTABLISHED = 1, LISTEN = 10 };
 
+/* The hexadecimal number that begins there, or after the next colon. */
+static unsigned long number(const char *text, bool after_colon)
+{
+	const char *at = after_colon ? strchr(text, ':') : text;
+	return at ? strtoul(at + after_colon, NULL, 16) : 0;
+}
+
+/* Fields: number, local address, remote address, state, length of the two queues. */
 void sockets_count(const char *line, int port, struct sockets_seen *count)
 {
-	unsigned local = 0, state = 0, unread = 0;
-	if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*x:%x", &local, &state, &unread) != 3 || local != (unsigned)port)
+	enum { LOCAL = 1, STATE = 3, QUEUES = 4, N_FIELDS };
+	const char *field[N_FIELDS];
+	for (size_t i = 0; i < N_FIELDS; i++) {
+		line += strspn(line, " ");
+		field[i] = line;
+		line += strcspn(line, " ");
+	}
+	unsigned long state = number(field[STATE], false), queued = number(field[QUEUES], true);
+	if (number(field[LOCAL], true) != (unsigned long)port)
 		return;
 	if (state == LISTEN)
-		count->waiting += unread;
+		count->waiting += queued;
 	if (state != ESTABLISHED)
 		return;
 	count->established++;
-	count->unread += unread > 0;
+	count->unread += queued > 0;
 }
 
 static result count_in(const char *path, int port, struct sockets_seen *count, struct err *e)
