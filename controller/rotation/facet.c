@@ -23,6 +23,9 @@ static const struct {
 	[FACET_ETCD_CA_KEY]    = { "etcdCAKey", ISSUED_NEW, AUTHORITY_ETCD },
 	[FACET_ETCD_TRUST]     = { "etcdTrust", TRUST_NEW, AUTHORITY_ETCD },
 	[FACET_ETCD_LEAF]      = { "etcdLeaf", LEAF_NEW, AUTHORITY_ETCD },
+	[FACET_COMPONENTS_BOTH] = { "componentsBoth", ISSUED_NEW, AUTHORITY_KUBERNETES },
+	[FACET_ADMIN_BOTH]     = { "adminBoth", ISSUED_NEW, AUTHORITY_KUBERNETES },
+	[FACET_KUBELET_BOTH]   = { "kubeletBoth", ISSUED_NEW, AUTHORITY_KUBERNETES },
 	[FACET_CLEAN]          = { "clean", CLEAN_YES, AUTHORITY_COUNT },
 };
 

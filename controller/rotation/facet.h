@@ -31,6 +31,9 @@ enum facet {
 	FACET_ETCD_CA_KEY,    /* etcd/ca.key */
 	FACET_ETCD_TRUST,     /* etcd/ca.crt, as the running etcd and API server have read it: TRUST_OLD or TRUST_NEW */
 	FACET_ETCD_LEAF,      /* etcd's server, peer and health check certificates, and the API server's towards it */
+	FACET_COMPONENTS_BOTH, /* scheduler.conf, controller-manager.conf: leaf, and trusted, O beside it or not; processes younger */
+	FACET_ADMIN_BOTH,     /* admin.conf, super-admin.conf: ditto */
+	FACET_KUBELET_BOTH,   /* kubelet's client certificate and kubelet.conf: ditto, kubelet younger */
 	FACET_CLEAN,          /* own files gone, manifests as kubeadm wrote them, old key and old kubelet certificates gone */
 	FACET_COUNT
 };
@@ -42,7 +45,7 @@ enum { TRUST_OLD, TRUST_BOTH, TRUST_NEW };                              /* FACET
 enum { SIGNER_KUBEADM_OLD, SIGNER_OWN_OLD, SIGNER_OWN_NEW, SIGNER_KUBEADM_NEW }; /* FACET_SIGNER */
 enum { ROOT_KUBEADM_OLD, ROOT_OWN_BOTH, ROOT_OWN_NEW, ROOT_KUBEADM_NEW };        /* FACET_ROOT */
 enum { LEAF_OLD, LEAF_BRIDGE, LEAF_NEW };                               /* FACET_SERVER_LEAF, FACET_KUBELET_SERVER, FACET_PROXY_LEAF, FACET_ETCD_LEAF */
-enum { ISSUED_OLD, ISSUED_NEW };                                        /* *_CA_KEY, COMPONENTS, ADMIN, KUBELET, KUBELET_CLIENT */
+enum { ISSUED_OLD, ISSUED_NEW };                                        /* *_CA_KEY, COMPONENTS*, ADMIN*, KUBELET*, KUBELET_CLIENT */
 enum { CLEAN_NO, CLEAN_YES };                                           /* FACET_CLEAN */
 
 /* "trust", "signer", …: as in the JSON contract and in metrics. */

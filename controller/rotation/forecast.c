@@ -169,6 +169,8 @@ static const struct {
 	{ "ca-bundles-both", cost_ca_bundles },
 	{ "publish-new", cost_publish },
 	{ "workloads", cost_workloads },
+	{ "publish-last", cost_publish },
+	{ "workloads-new", cost_workloads },
 	{ "ca-bundles-new", cost_ca_bundles },
 };
 
@@ -180,13 +182,38 @@ static bool moves_facet(const struct step *s, enum facet f)
 	return false;
 }
 
+static bool restarts_manager(const struct step *s)
+{
+	return moves_facet(s, FACET_ROOT) || moves_facet(s, FACET_COMPONENTS_BOTH);
+}
+
+static bool restarts_scheduler(const struct step *s)
+{
+	return moves_facet(s, FACET_COMPONENTS) || moves_facet(s, FACET_COMPONENTS_BOTH);
+}
+
+static bool restarts_kubelet(const struct step *s)
+{
+	return moves_facet(s, FACET_KUBELET) || moves_facet(s, FACET_KUBELET_BOTH);
+}
+
+static bool restarts_etcd(const struct step *s)
+{
+	return moves_facet(s, FACET_ETCD_TRUST);
+}
+
+static bool switches_kubelet_client(const struct step *s)
+{
+	return moves_facet(s, FACET_KUBELET_CLIENT);
+}
+
 /* What one node takes for a step, its visit included. The scheduler restarts beside the controller-manager. */
 static int64_t node_ms(const struct step *s, bool control_plane)
 {
 	int64_t ms = FORECAST_VISIT_MS;
-	if (control_plane && moves_facet(s, FACET_ROOT))
+	if (control_plane && restarts_manager(s))
 		ms += FORECAST_MANAGER_MS;
-	if (moves_facet(s, FACET_KUBELET))
+	if (restarts_kubelet(s))
 		ms += FORECAST_KUBELET_MS;
 	if (control_plane && moves_facet(s, FACET_ETCD_TRUST))
 		ms += FORECAST_WINDOW_MS;
@@ -229,21 +256,21 @@ static int64_t phase_seconds(const struct world *w, enum phase p)
 
 static const struct {
 	const char *name;
-	enum facet facet;      /* a step that moves it restarts the component */
+	bool (*restarts)(const struct step *s);
 	bool everywhere;       /* on workers too */
 } COMPONENTS[] = {
-	{ "kube-controller-manager", FACET_ROOT, false },
-	{ "kube-scheduler", FACET_COMPONENTS, false },
-	{ "kubelet", FACET_KUBELET, true },
-	{ "etcd", FACET_ETCD_TRUST, false },
-	{ "kube-apiserver", FACET_ETCD_TRUST, false },
+	{ "kube-controller-manager", restarts_manager, false },
+	{ "kube-scheduler", restarts_scheduler, false },
+	{ "kubelet", restarts_kubelet, true },
+	{ "etcd", restarts_etcd, false },
+	{ "kube-apiserver", restarts_etcd, false },
 };
 
-static size_t steps_that_move(const struct world *w, enum phase p, enum facet f)
+static size_t steps_that(const struct world *w, enum phase p, bool (*holds)(const struct step *s))
 {
 	size_t n = 0;
 	for (size_t i = 0; i < walk_length(); i++)
-		n += walk_step(i)->phase == p && walk_applies(w, walk_step(i)) && moves_facet(walk_step(i), f);
+		n += walk_step(i)->phase == p && walk_applies(w, walk_step(i)) && holds(walk_step(i));
 	return n;
 }
 
@@ -270,14 +297,14 @@ static void add_note(struct json *phase, const char *note)
 /* With one control plane there is nobody else to ask meanwhile. */
 static int64_t api_away_seconds(const struct world *w, enum phase p)
 {
-	return steps_that_move(w, p, FACET_ETCD_TRUST) && count_nodes(w, true) == 1 ? FORECAST_WINDOW_MS / 1000 : 0;
+	return steps_that(w, p, restarts_etcd) && count_nodes(w, true) == 1 ? FORECAST_WINDOW_MS / 1000 : 0;
 }
 
 /* Only etcd's authority needs restarts of API servers. Long-lived connections through them are cut in any case. */
 static void availability(const struct world *w, enum phase p, struct json *phase)
 {
-	size_t kubelet = steps_that_move(w, p, FACET_KUBELET), client = steps_that_move(w, p, FACET_KUBELET_CLIENT);
-	size_t etcd = steps_that_move(w, p, FACET_ETCD_TRUST);
+	size_t kubelet = steps_that(w, p, restarts_kubelet), client = steps_that(w, p, switches_kubelet_client);
+	size_t etcd = steps_that(w, p, restarts_etcd);
 	json_set_int(phase, "apiAwaySeconds", api_away_seconds(w, p));
 	json_set_int(phase, "sessionCuts", (int64_t)(kubelet + client + etcd));
 	if (etcd)
@@ -294,7 +321,7 @@ static void availability(const struct world *w, enum phase p, struct json *phase
 static void restarts(const struct world *w, enum phase p, struct json *phase)
 {
 	for (size_t c = 0; c < ARRAY_LEN(COMPONENTS); c++)
-		if (steps_that_move(w, p, COMPONENTS[c].facet))
+		if (steps_that(w, p, COMPONENTS[c].restarts))
 			add_restart(w, phase, c);
 	availability(w, p, phase);
 }
@@ -466,8 +493,13 @@ static void details(const struct world *w, enum phase p, struct json *phase)
 	bool own = authority_in(world_authorities(w), AUTHORITY_KUBERNETES);
 	if (p == PHASE_TRUSTING_BOTH && own)
 		bundles_moved(w, phase);
+	bool twice = world_strategy(w) == STRATEGY_BUNDLE;
 	if (p == PHASE_RESTARTING_WORKLOADS && (own || authority_in(world_authorities(w), AUTHORITY_ETCD)))
 		workloads(w, phase);
+	if (p == PHASE_DROPPING_OLD && twice) {
+		workloads(w, phase);
+		add_note(phase, "the same pods restart once more, to forget the old authority (spec.strategy Bundle)");
+	}
 	if (p == PHASE_AWAITING_APPROVAL && own)
 		bundles_by_person(w, phase);
 	if (p == PHASE_AWAITING_APPROVAL && w->request->approval_manual)
@@ -487,7 +519,7 @@ static int64_t add_phases(const struct world *w, struct json *plan)
 		total += seconds;
 		json_set_str(j, "phase", t->name);
 		struct buf moves cleanup(buf_release) = BUF_INIT;
-		json_set_str(j, "moves", walk_moves(world_authorities(w), (enum phase)p, &moves) ? buf_str(&moves) : "nothing");
+		json_set_str(j, "moves", walk_moves(world_authorities(w), world_strategy(w), (enum phase)p, &moves) ? buf_str(&moves) : "nothing");
 		json_set_int(j, "estimatedSeconds", seconds);
 		restarts(w, (enum phase)p, j);
 		details(w, (enum phase)p, j);
@@ -505,12 +537,14 @@ static void summary(const struct world *w, int64_t seconds, struct json *plan)
 		json_set_str(plan, "summary", short_text);
 		return;
 	}
+	bool twice = world_strategy(w) == STRATEGY_BUNDLE;
 	char *text cleanup(str_freep) =
-		str_printf("%zu nodes, each kubelet restarts once; %zu of %zu pods that mount the authority are rolled, %zu workloads "
+		str_printf("%zu nodes, each kubelet restarts %s; %zu of %zu pods that mount the authority are rolled%s, %zu workloads "
 			   "need a person; %zu objects with caBundles are moved along, %zu need a person; %zu certificates and %zu objects "
 			   "elsewhere are seen that stop working at the drop; the API is away for %lld s; about %lld s, waits for people and for "
 			   "pods to be ready aside",
-			   w->n_nodes, pods_rolled(w), w->pods_total, count_by_person(w), w->ca_bundles.listed_total,
+			   w->n_nodes, twice ? "twice" : "once", pods_rolled(w), w->pods_total, twice ? ", twice" : "", count_by_person(w),
+			   w->ca_bundles.listed_total,
 			   w->ca_bundles.keepers_total, w->issued_total, w->copies_total, (long long)api_away_seconds(w, PHASE_DROPPING_OLD),
 			   (long long)seconds);
 	json_set_str(plan, "summary", text);

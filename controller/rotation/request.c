@@ -141,9 +141,9 @@ static result parse_mode(const struct json *spec, struct request *r, struct err 
 
 static result parse_what(const struct json *spec, struct request *r, struct err *e)
 {
-	const char *strategy = json_get_str(spec, "strategy");
-	if (strategy && !str_eq(strategy, "Bridge"))
-		return err_set(e, ERR_INPUT, "spec.strategy must be Bridge");
+	r->strategy = strategy_by_name(json_str_or(json_get(spec, "strategy"), "Bridge"));
+	if (r->strategy == STRATEGY_COUNT)
+		return err_set(e, ERR_INPUT, "spec.strategy must be Bridge or Bundle");
 	json_each(item, json_get(spec, "authorities")) {
 		enum authority a = authority_by_name(json_str_or(item, ""));
 		if (a == AUTHORITY_COUNT)
@@ -152,6 +152,9 @@ static result parse_what(const struct json *spec, struct request *r, struct err 
 	}
 	if (!r->authorities)
 		r->authorities = AUTHORITY_BIT(AUTHORITY_KUBERNETES);
+	if (r->strategy == STRATEGY_BUNDLE && r->authorities != AUTHORITY_BIT(AUTHORITY_KUBERNETES))
+		return err_set(e, ERR_INPUT, "spec.strategy Bundle rotates Kubernetes alone: take the others out of spec.authorities, and rotate "
+			       "them in a run of their own with Bridge");
 	return OK;
 }
 
@@ -202,12 +205,18 @@ struct json *request_spec_copy(const struct request *r)
 {
 	struct json *j = json_object();
 	json_set_int(j, "authorities", r->authorities);
+	json_set_str(j, "strategy", strategy_name(r->strategy));
 	json_set_str(j, "authoritySecret", r->authority_secret);
 	json_set_str(j, "keyAlgorithm", r->key_algorithm);
 	json_set_int(j, "validityMs", r->validity_ms);
 	json_set_int(j, "leafValidityMs", r->leaf_validity_ms);
 	json_set_bool(j, "approvalManual", r->approval_manual);
 	return j;
+}
+
+enum strategy request_copied_strategy(const struct json *copy)
+{
+	return strategy_by_name(json_str_or(json_get(copy, "strategy"), "Bridge"));
 }
 
 static void note_ignored(struct request *r, bool differs, const char *field)
@@ -220,22 +229,25 @@ result request_obey_copy(struct request *r, const struct json *copy, struct err 
 {
 	const char *algorithm = json_get_str(copy, "keyAlgorithm"), *secret = json_get_str(copy, "authoritySecret");
 	int64_t authorities = json_get_int(copy, "authorities", r->authorities);
+	enum strategy strategy = request_copied_strategy(copy);
 	int64_t validity_ms = json_get_int(copy, "validityMs", 0), leaf_validity_ms = json_get_int(copy, "leafValidityMs", -1);
 	if (!algorithm)
 		return err_set(e, ERR_INPUT, "the run's Secret has no copy of the spec");
 	if (!algorithm_ok(algorithm) || !validity_ok(validity_ms) || (leaf_validity_ms && !validity_ok(leaf_validity_ms)) ||
-	    authorities <= 0 || authorities >> AUTHORITY_COUNT)
+	    authorities <= 0 || authorities >> AUTHORITY_COUNT || strategy == STRATEGY_COUNT)
 		return err_set(e, ERR_INPUT, "the copy of the spec on the run's Secret is not one of ours");
 	bool manual = json_get_bool(copy, "approvalManual", false);
 	strs_release(&r->ignored);
 	note_ignored(r, r->plan_only, "spec.mode");
 	note_ignored(r, r->authorities != (authority_set)authorities, "spec.authorities");
+	note_ignored(r, r->strategy != strategy, "spec.strategy");
 	note_ignored(r, secret ? !str_eq(r->authority_secret, secret) : r->authority_secret != NULL, "spec.newAuthority.secretRef");
 	note_ignored(r, !str_eq(r->key_algorithm, algorithm), "spec.newAuthority.keyAlgorithm");
 	note_ignored(r, r->validity_ms != validity_ms, "spec.newAuthority.validityPeriod");
 	note_ignored(r, r->leaf_validity_ms != leaf_validity_ms, "spec.leaves.validityPeriod");
 	note_ignored(r, manual && !r->approval_manual, "spec.approval");
 	r->authorities = (authority_set)authorities;
+	r->strategy = strategy;
 	str_freep(&r->authority_secret);
 	r->authority_secret = secret ? str_dup(secret) : NULL;
 	str_freep(&r->key_algorithm);

@@ -11,6 +11,8 @@ result request_parse(const struct json *object, struct request *ret, struct err 
 result duration_parse(const char *text, int64_t *ret_ms, struct err *e) MUST_CHECK;
 /* The part of the spec that a run obeys to its end, whatever happens to the CR: kept on the run's Secret. Caller frees. */
 struct json *request_spec_copy(const struct request *r) __attribute__((returns_nonnull));
+/* The strategy in such a copy; one that names none is of before there were two: Bridge. STRATEGY_COUNT: not one of ours. */
+enum strategy request_copied_strategy(const struct json *copy);
 /* Overrides the fields of a request by such a copy, and keeps in `ignored` which they were. ERR_INPUT: none, or not as
  * request_spec_copy makes it; r is as it was. */
 result request_obey_copy(struct request *r, const struct json *copy, struct err *e) MUST_CHECK;

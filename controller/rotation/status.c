@@ -78,13 +78,18 @@ static authority_set rotated(const struct status_input *in)
 	return set ? set : in->request->authorities;
 }
 
+static enum strategy followed(const struct status_input *in)
+{
+	return world_authorities(in->world) ? world_strategy(in->world) : in->request->strategy;
+}
+
 static void phase_condition(const struct status_input *in, enum phase p, struct json *status, const char *message)
 {
 	struct buf moves cleanup(buf_release) = BUF_INIT;
 	const char *condition = phase_text(p)->condition;
 	bool done = in->standing == STANDING_DONE || (in->position && in->position->phase_done[p]);
 	bool now = in->position && in->position->phase == p;
-	bool any = walk_moves(rotated(in), p, &moves);
+	bool any = walk_moves(rotated(in), followed(in), p, &moves);
 	if (done && any)
 		add_condition(in, status, condition, true, "Proven", buf_str(&moves));
 	else if (done)

@@ -150,12 +150,19 @@ static bool leads_or_new_published(const struct world *w, struct waits *ret)
 	return published_new(w, &ignored) || controller_manager_leads(w, ret);
 }
 
+/* What a server makes of an authority is asked with a probe that the authority has issued. Of one whose key is not at hand there is none
+ * (strategy Bundle): then the step's facets are all that is known, and they say no more than what was seen to be in force. */
+static bool has_probe(const struct world *w, bool of_new)
+{
+	return world_strategy(w) == STRATEGY_BRIDGE || (of_new ? w->run.has_new_probe : w->run.has_old_probe);
+}
+
 static bool servers_accept_new(const struct world *w, struct waits *ret)
 {
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		const struct node_state *n = &w->nodes[i];
 		ret->total++;
-		if (n->kubelet_accepts_new == SEEN_YES && (!n->control_plane || n->api_accepts_new == SEEN_YES))
+		if (!has_probe(w, true) || (n->kubelet_accepts_new == SEEN_YES && (!n->control_plane || n->api_accepts_new == SEEN_YES)))
 			ret->done++;
 		else
 			waits_name(ret, n->name);
@@ -169,7 +176,7 @@ static bool servers_refuse_old(const struct world *w, struct waits *ret)
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		const struct node_state *n = &w->nodes[i];
 		ret->total++;
-		if (n->kubelet_accepts_old == SEEN_NO && (!n->control_plane || n->api_accepts_old == SEEN_NO))
+		if (!has_probe(w, false) || (n->kubelet_accepts_old == SEEN_NO && (!n->control_plane || n->api_accepts_old == SEEN_NO)))
 			ret->done++;
 		else
 			waits_name(ret, n->name);
@@ -272,6 +279,18 @@ static bool workloads_restarted(const struct world *w, struct waits *ret)
 	waits_for(ret, "WaitingForWorkloads", "pods to have read the new authority: ");
 	buf_add(&ret->message, buf_str(&text), text.len);
 	return false;
+}
+
+/* Where pods must forget, stragglers are those who have not: that all know N has served by then. */
+static bool workloads_know_new(const struct world *w, struct waits *ret)
+{
+	return world_pods_forget(w) || workloads_restarted(w, ret);
+}
+
+/* What a run that goes back leaves in pods' memory is an authority whose key is gone. */
+static bool workloads_know_only_new(const struct world *w, struct waits *ret)
+{
+	return w->run.back || workloads_restarted(w, ret);
 }
 
 static bool own_volumes_new(const struct world *w, struct waits *ret)
@@ -494,7 +513,7 @@ static bool needs_key(const struct world *w, const struct node_state *n, const i
 	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
 		has = has || w->run.of[a].has_key;
 	return has && !w->run.back && left &&
-	       (facet_reached(levels[FACET_SERVER_LEAF], LEAF_BRIDGE) || facet_reached(levels[FACET_PROXY_TRUST], TRUST_BOTH) ||
+	       (facet_reached(levels[FACET_CA_KEY], ISSUED_NEW) || facet_reached(levels[FACET_SERVER_LEAF], LEAF_BRIDGE) || facet_reached(levels[FACET_PROXY_TRUST], TRUST_BOTH) ||
 		facet_reached(levels[FACET_ETCD_LEAF], LEAF_BRIDGE));
 }
 
@@ -550,7 +569,7 @@ static void plan_authority(const struct world *w, int step, struct plan *ret)
 /* Once there is a run, the first control plane is asked for the lead's X on the way. */
 static void plan_visit(const struct world *w, int step, struct plan *ret)
 {
-	bool wanted = w->run.exists && !w->run.of[authority_lead(w->run.authorities)].bridge_pem;
+	bool wanted = w->run.exists && world_strategy(w) == STRATEGY_BRIDGE && !w->run.of[authority_lead(w->run.authorities)].bridge_pem;
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		const struct node_state *n = &w->nodes[i];
 		struct action *a = is_visited(w, n) ? NULL : plan_job(w, n, step, ret);
@@ -783,6 +802,10 @@ static void plan_finish(const struct world *w UNUSED, int step, struct plan *ret
 #define PROXY AUTHORITY_BIT(AUTHORITY_FRONT_PROXY)
 #define ETCD AUTHORITY_BIT(AUTHORITY_ETCD)
 
+/* By which strategy alone. */
+#define BRIDGE .only = STRATEGY_BIT(STRATEGY_BRIDGE)
+#define BUNDLE .only = STRATEGY_BIT(STRATEGY_BUNDLE)
+
 #ifndef WALK_STORAGE /* the simulation makes mutants of the table */
 #define WALK_STORAGE static const
 #endif
@@ -792,7 +815,7 @@ WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_PREPARING, ALL, "authority", "the new authority is stored",
 	  .holds = authority_stored, .plan = plan_authority },
 	{ PHASE_PREPARING, ALL, "bridge", "the old authority has certified the new one",
-	  .holds = bridge_stored, .plan = plan_bridge },
+	  .holds = bridge_stored, .plan = plan_bridge, BRIDGE },
 	{ PHASE_PREPARING, ALL, "kubeadm-certs", "no Secret with old keys for joins",
 	  .holds = kubeadm_certs_gone, .plan = plan_kubeadm_certs },
 
@@ -816,28 +839,34 @@ WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_REISSUING_LEAVES, ETCD, "etcd-leaves", "etcd's members and clients present new leaves with the bridge",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_ETCD_LEAF, LEAF_BRIDGE }) },
 	{ PHASE_REISSUING_LEAVES, KUBERNETES, "server-leaves", "servers present new leaves with the bridge",
-	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_BRIDGE }, { FACET_KUBELET_SERVER, LEAF_BRIDGE }) },
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_BRIDGE }, { FACET_KUBELET_SERVER, LEAF_BRIDGE }), BRIDGE },
 	{ PHASE_REISSUING_LEAVES, KUBERNETES, "signer", "the new authority signs",
-	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_CA_KEY, ISSUED_NEW }, { FACET_SIGNER, SIGNER_OWN_NEW }) },
+	  SCOPE_CONTROL_PLANES, PACE_ALL, FACETS({ FACET_CA_KEY, ISSUED_NEW }, { FACET_SIGNER, SIGNER_OWN_NEW }), BRIDGE },
 	{ PHASE_REISSUING_LEAVES, KUBERNETES, "components", "scheduler, controller-manager and admin kubeconfigs are new",
 	  SCOPE_CONTROL_PLANES, PACE_ONE,
-	  FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ROOT, ROOT_OWN_NEW }, { FACET_ADMIN, ISSUED_NEW }) },
+	  FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ROOT, ROOT_OWN_NEW }, { FACET_ADMIN, ISSUED_NEW }), BRIDGE },
 	{ PHASE_REISSUING_LEAVES, KUBERNETES, "leader-again", "a restarted controller-manager leads",
-	  .holds = leads_or_new_published, .plan = plan_leader },
+	  .holds = leads_or_new_published, .plan = plan_leader, BRIDGE },
 	{ PHASE_REISSUING_LEAVES, KUBERNETES, "kubelets", "kubelets have new certificates and new trust",
-	  SCOPE_NODES, PACE_WORKERS, FACETS({ FACET_KUBELET, ISSUED_NEW }) },
+	  SCOPE_NODES, PACE_WORKERS, FACETS({ FACET_KUBELET, ISSUED_NEW }), BRIDGE },
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "first-signer", "the new authority signs",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_CA_KEY, ISSUED_NEW }, { FACET_SIGNER, SIGNER_OWN_NEW }), BUNDLE },
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "components-both", "scheduler, controller-manager and admin kubeconfigs are new, and trust both",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_COMPONENTS_BOTH, ISSUED_NEW }, { FACET_ADMIN_BOTH, ISSUED_NEW }), BUNDLE },
+	{ PHASE_REISSUING_LEAVES, KUBERNETES, "kubelets-both", "kubelets have new certificates, and trust both",
+	  SCOPE_NODES, PACE_WORKERS, FACETS({ FACET_KUBELET_BOTH, ISSUED_NEW }), BUNDLE },
 	{ PHASE_REISSUING_LEAVES, KUBERNETES, "kubelet-client", "API servers use a new certificate towards kubelets",
 	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_KUBELET_CLIENT, ISSUED_NEW }) },
 
 	{ PHASE_PUBLISHING_NEW, KUBERNETES, "publish-new", "only the new authority is published",
-	  .holds = published_new, .plan = plan_publish_new },
+	  .holds = published_new, .plan = plan_publish_new, BRIDGE },
 	{ PHASE_PUBLISHING_NEW, KUBERNETES, "admin-kubeconfig", "the administrator's new kubeconfig is in its Secret",
 	  .holds = admin_kubeconfig_stored, .plan = plan_admin },
 
 	{ PHASE_RESTARTING_WORKLOADS, KUBERNETES | ETCD, "workloads", "every pod has read the new authority",
-	  .holds = workloads_restarted, .plan = plan_workloads },
+	  .holds = workloads_know_new, .plan = plan_workloads },
 	{ PHASE_RESTARTING_WORKLOADS, KUBERNETES, "volumes", "mounted CAs carry the new authority only",
-	  .holds = own_volumes_new, .plan = plan_own_volumes },
+	  .holds = own_volumes_new, .plan = plan_own_volumes, BRIDGE },
 
 	{ PHASE_AWAITING_APPROVAL, KUBERNETES, "csrs", "no approved CSR waits for its certificate",
 	  .holds = csrs_signed, .plan = plan_wait },
@@ -846,6 +875,8 @@ WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_AWAITING_APPROVAL, ALL, "approval", "approved",
 	  .holds = approved, .plan = plan_approval },
 
+	{ PHASE_DROPPING_OLD, KUBERNETES, "servers", "servers present new leaves, which everybody has been told of",
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_NEW }, { FACET_KUBELET_SERVER, LEAF_NEW }), BUNDLE },
 	{ PHASE_DROPPING_OLD, KUBERNETES, "ca-bundles-new", "caBundles hold the new authority only",
 	  .holds = ca_bundles_new, .plan = plan_ca_bundles_new },
 	{ PHASE_DROPPING_OLD, KUBERNETES, "cluster-info", "cluster-info carries the new authority only",
@@ -855,11 +886,22 @@ WALK_STORAGE struct step STEPS[] = {
 	{ PHASE_DROPPING_OLD, KUBERNETES, "distrust", "every server refuses the old authority",
 	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_TRUST, TRUST_NEW }), .holds = servers_refuse_old, .plan = plan_look_soon },
 	{ PHASE_DROPPING_OLD, KUBERNETES, "bare-leaves", "servers present new leaves without the bridge",
-	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_NEW }, { FACET_KUBELET_SERVER, LEAF_NEW }) },
+	  SCOPE_NODES, PACE_ALL, FACETS({ FACET_SERVER_LEAF, LEAF_NEW }, { FACET_KUBELET_SERVER, LEAF_NEW }), BRIDGE },
 	{ PHASE_DROPPING_OLD, KUBERNETES, "kubeadm-flags", "controller-manager manifests are as kubeadm wrote them",
-	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_KUBEADM_NEW }, { FACET_ROOT, ROOT_KUBEADM_NEW }) },
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_SIGNER, SIGNER_KUBEADM_NEW }, { FACET_ROOT, ROOT_KUBEADM_NEW }), BRIDGE },
+	{ PHASE_DROPPING_OLD, KUBERNETES, "components-new", "components trust the new authority only, and manifests are as kubeadm writes them",
+	  SCOPE_CONTROL_PLANES, PACE_ONE, FACETS({ FACET_COMPONENTS, ISSUED_NEW }, { FACET_ADMIN, ISSUED_NEW },
+						 { FACET_SIGNER, SIGNER_KUBEADM_NEW }, { FACET_ROOT, ROOT_KUBEADM_NEW }), BUNDLE },
 	{ PHASE_DROPPING_OLD, KUBERNETES, "leader-last", "a restarted controller-manager leads",
 	  .holds = controller_manager_leads, .plan = plan_leader },
+	{ PHASE_DROPPING_OLD, KUBERNETES, "publish-last", "only the new authority is published",
+	  .holds = published_new, .plan = plan_publish_new, BUNDLE },
+	{ PHASE_DROPPING_OLD, KUBERNETES, "kubelets-new", "kubelets trust the new authority only",
+	  SCOPE_NODES, PACE_WORKERS, FACETS({ FACET_KUBELET, ISSUED_NEW }), BUNDLE },
+	{ PHASE_DROPPING_OLD, KUBERNETES, "workloads-new", "every pod has read the new authority alone",
+	  .holds = workloads_know_only_new, .plan = plan_workloads, BUNDLE },
+	{ PHASE_DROPPING_OLD, KUBERNETES, "volumes-last", "mounted CAs carry the new authority only",
+	  .holds = own_volumes_new, .plan = plan_own_volumes, BUNDLE },
 	{ PHASE_DROPPING_OLD, KUBERNETES, "extension-auth", "aggregated API servers are told to refuse the old authority",
 	  .holds = extension_auth_pruned, .plan = plan_extension_auth },
 	{ PHASE_DROPPING_OLD, PROXY, "proxy-distrust", "API servers refuse the old front proxy, and show the bare new leaf",
@@ -905,21 +947,21 @@ static bool in_scope(const struct step *s, bool control_plane)
 	return s->scope == SCOPE_NODES || (s->scope == SCOPE_CONTROL_PLANES && control_plane);
 }
 
-static bool is_step_of(authority_set set, const struct step *s)
+static bool is_step_of(authority_set set, enum strategy by, const struct step *s)
 {
-	return !s->of || (s->of & set);
+	return (!s->of || (s->of & set)) && (!s->only || (s->only & STRATEGY_BIT(by)));
 }
 
 bool walk_applies(const struct world *w, const struct step *s)
 {
-	return is_step_of(world_authorities(w), s);
+	return is_step_of(world_authorities(w), world_strategy(w), s);
 }
 
-bool walk_moves(authority_set set, enum phase p, struct buf *out)
+bool walk_moves(authority_set set, enum strategy by, enum phase p, struct buf *out)
 {
 	bool any = false;
 	for (size_t i = 0; i < ARRAY_LEN(STEPS); i++) {
-		if (STEPS[i].phase != p || !is_step_of(set, &STEPS[i]))
+		if (STEPS[i].phase != p || !is_step_of(set, by, &STEPS[i]))
 			continue;
 		buf_addf(out, "%s%s", any ? "; " : "", STEPS[i].title);
 		any = true;
@@ -1273,6 +1315,15 @@ void walk_plan(const struct world *w, const struct position *p, struct plan *ret
 
 /* --- Documentation -------------------------------------------------------------------------------------------------------- */
 
+static void print_step(const struct step *s, struct buf *out)
+{
+	buf_addf(out, "    %-18s %s", s->name, s->title);
+	for (size_t by = 0; by < STRATEGY_COUNT; by++)
+		if (s->only == STRATEGY_BIT(by))
+			buf_addf(out, " (%s)", strategy_name((enum strategy)by));
+	buf_add_str(out, "\n");
+}
+
 void walk_print(struct buf *out)
 {
 	for (size_t p = 0; p < PHASE_COMPLETED; p++) {
@@ -1280,7 +1331,7 @@ void walk_print(struct buf *out)
 		buf_addf(out, "%s\n    restarts: %s\n", t->name, t->restarts);
 		for (size_t i = 0; i < ARRAY_LEN(STEPS); i++)
 			if (STEPS[i].phase == (enum phase)p)
-				buf_addf(out, "    %-18s %s\n", STEPS[i].name, STEPS[i].title);
+				print_step(&STEPS[i], out);
 		buf_add_str(out, p + 1 < PHASE_COMPLETED ? "        |\n        v\n" : "        |\n        v\nCompleted\n");
 	}
 	buf_addf(out, "\nFrom any phase before %s, when it is asked for:\n%s\n    the same steps with old and new exchanged, from where it stands\n"

@@ -26,7 +26,7 @@ struct waits {
 };
 void waits_release(struct waits *w);
 
-#define STEP_FACETS_MAX 3
+#define STEP_FACETS_MAX 4
 enum scope { SCOPE_CLUSTER, SCOPE_CONTROL_PLANES, SCOPE_NODES };
 enum pace {
 	PACE_ALL,      /* hot: all nodes at once */
@@ -43,6 +43,7 @@ struct step {
 	enum pace pace;
 	struct { enum facet facet; int level; } facets[STEP_FACETS_MAX];
 	size_t n_facets;
+	unsigned only;       /* of these strategies, a bit each. 0: of every one */
 	bool proof;          /* node steps: a report that was asked for by this step or a later one, and that still counts: no container
 			      * of the control plane has started since. (Elsewhere a start can only raise levels: it reads newer files.) */
 	/* Cluster steps, and what a node step asks beyond its facets; NULL: nothing. True when it holds. */
@@ -73,10 +74,10 @@ void walk_plan(const struct world *w, const struct position *p, struct plan *ret
 void walk_levels(const struct world *w, size_t step, bool control_plane, int ret_levels[static FACET_COUNT]);
 /* True when the node has nothing left to do for the step. */
 bool walk_node_done(const struct world *w, size_t step, const struct node_state *n);
-/* False when it is a step of authorities that are not rotated. */
+/* False when it is a step of authorities that are not rotated, or of another strategy. */
 bool walk_applies(const struct world *w, const struct step *s);
-/* What a phase moves for these authorities, for people: its steps' titles, joined. False when there is no step for them. */
-bool walk_moves(authority_set set, enum phase p, struct buf *out);
+/* What a phase moves for these authorities by that strategy, for people: its steps' titles, joined. False when there is no step for it. */
+bool walk_moves(authority_set set, enum strategy by, enum phase p, struct buf *out);
 
 /* False while a node Pod runs there or its back-off lasts; when to look again goes into ret. */
 bool walk_job_may_start(const struct world *w, const struct node_state *n, struct plan *ret);

@@ -14,9 +14,36 @@ const char *component_name(enum component c)
 	return NAMES[c];
 }
 
+static const char *const STRATEGIES[STRATEGY_COUNT] = { [STRATEGY_BRIDGE] = "Bridge", [STRATEGY_BUNDLE] = "Bundle" };
+
+const char *strategy_name(enum strategy s)
+{
+	return STRATEGIES[s];
+}
+
+enum strategy strategy_by_name(const char *name)
+{
+	size_t s = 0;
+	while (s < STRATEGY_COUNT && !str_eq(STRATEGIES[s], name))
+		s++;
+	return (enum strategy)s;
+}
+
 authority_set world_authorities(const struct world *w)
 {
 	return w->run.exists ? w->run.authorities : w->pending;
+}
+
+enum strategy world_strategy(const struct world *w)
+{
+	if (w->run.exists)
+		return w->run.strategy;
+	return w->request ? w->request->strategy : STRATEGY_BRIDGE;
+}
+
+bool world_pods_forget(const struct world *w)
+{
+	return world_strategy(w) == STRATEGY_BUNDLE && w->run.dropping;
 }
 
 struct node_state *world_add_node(struct world *w)
@@ -136,6 +163,7 @@ void run_release(struct run *r)
 {
 	str_freep(&r->id);
 	str_freep(&r->leg);
+	str_freep(&r->mark);
 	str_freep(&r->trigger);
 	str_freep(&r->owner);
 	str_freep(&r->secret);

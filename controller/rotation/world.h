@@ -20,12 +20,24 @@
 
 enum seen { SEEN_UNKNOWN, SEEN_NO, SEEN_YES };
 
+/* How clients come to accept what N has issued (README, "Strategy"). */
+enum strategy {
+	STRATEGY_BRIDGE,      /* servers show X, O's word for N, along with it: nobody has to learn of N first. Needs O's key */
+	STRATEGY_BUNDLE,      /* everybody is given N beside O first, and O is taken away again at the end. Needs nothing of O */
+	STRATEGY_COUNT
+};
+#define STRATEGY_BIT(s) (1u << (s))
+const char *strategy_name(enum strategy s); /* "Bridge", "Bundle" */
+/* STRATEGY_COUNT when there is none of that name; NULL is none. */
+enum strategy strategy_by_name(const char *name);
+
 /* What the user asks for: the CertificateRotation. */
 struct request {
 	char *name, *uid;
 	int64_t generation;
 	char *trigger;
 	authority_set authorities;             /* spec.authorities */
+	enum strategy strategy;
 	char *authority_secret;                /* spec.newAuthority.secretRef.name: N is brought; NULL: it is made */
 	char *key_algorithm;
 	int64_t validity_ms, leaf_validity_ms; /* leaf 0: as before */
@@ -60,13 +72,15 @@ struct run {
 	bool exists;
 	bool back;
 	authority_set authorities;   /* that it rotates */
+	enum strategy strategy;
 	struct run_authority of[AUTHORITY_COUNT];
 	char *id, *trigger, *owner;  /* owner: the CertificateRotation's name */
 	char *leg;                   /* id, or another text when it goes back: what marks reports and restarts of this direction */
+	char *mark;                  /* what marks restarts of workloads: leg, or another text when they restart once more to forget O */
 	char *secret;                /* the lead's */
 	char *version;               /* that Secret's resourceVersion: the precondition of what is latched */
 	char *spec;                  /* the copy that the run obeys, JSON; NULL: lost */
-	bool has_old_probe, has_new_probe; /* of the cluster's authority */
+	bool has_old_probe, has_new_probe; /* of the cluster's authority; with strategy Bundle none from what the cluster had before */
 	bool approved;               /* latched: a person's yes */
 	bool rollback;               /* latched: it goes back as soon as the bridges are there */
 	bool dropping;               /* latched before the drop begins: no way back */
@@ -242,6 +256,11 @@ struct world {
 
 /* What is rotated: by the run, or by the one that is asked for. */
 authority_set world_authorities(const struct world *w);
+/* How: the run's, or the one that is asked for. */
+enum strategy world_strategy(const struct world *w);
+/* True once pods count as restarted only when they have started with N alone: strategy Bundle, from the drop on. A run that goes back
+ * does not ask for it: nothing is left that N could sign with. */
+bool world_pods_forget(const struct world *w);
 struct node_state *world_add_node(struct world *w);
 struct straggler *world_add_straggler(struct world *w);
 /* Counts one; NULL when so many are listed already. */

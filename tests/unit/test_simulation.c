@@ -34,13 +34,19 @@
 #define ROOT_OWN_O_ALONE 10
 #define LEAF_O_BRIDGED 11
 
+#define FORGET 4     /* beside N, of a pod's annotation: to know N alone */
+
 #define PAUSE_PASSES 7 /* long enough for a request to turn round to come in the middle */
 
 enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, WRITE_BACK, PAUSE, DISTURBANCES };
 
+/* The kubeconfigs of a node that a run looks after: who has issued the certificate in it, and whom it trusts. */
+enum client { CLIENT_COMPONENTS, CLIENT_ADMIN, CLIENT_KUBELET, CLIENTS };
+
 struct sim_node {
 	bool present, control_plane, reported;
-	int levels[FACET_COUNT];
+	int levels[FACET_COUNT]; /* of the clients' facets only whether there is such a client */
+	struct { int leaf, trust; } clients[CLIENTS];
 	int kubelet_knows;      /* the CAs in its list of acceptable ones, fixed when it started */
 	int root_read;          /* what the running controller-manager has read as its root */
 	int report_step;
@@ -55,6 +61,7 @@ struct sim {
 	size_t n_nodes;
 	struct sim_node nodes[NODES_MAX];
 	authority_set set;            /* that are rotated */
+	enum strategy by;
 	authority_set stored, bridged;
 	bool run, kubeadm_certs, closed;
 	bool rollback_wanted, turns, back, dropping, paused, manual; /* turns: latched; back: once all bridges are there */
@@ -64,7 +71,8 @@ struct sim {
 	int aggregated;               /* what aggregated servers have read of the latter; theirs comes a moment later */
 	int published, cluster_info;  /* sets of O, N */
 	int pods[PODS];               /* what each has read at its start; user pods, restarted by annotation */
-	int annotated[PODS];          /* O, N: restarted for that leg */
+	int annotated[PODS];          /* O, N: restarted for that leg; FORGET: to know N alone */
+	int restarts[PODS];
 	struct { int bundle, leaf, patience; } hooks[HOOKS]; /* caBundle; who issued what is served; when its owner renews that */
 	int volume;                   /* what mounted volumes hold: follows `published` when refreshed */
 	size_t leader;
@@ -128,13 +136,11 @@ static void check_clients_of(struct sim *s, size_t server)
 	int trust = trust_set(api[FACET_TRUST]), leaf = api[FACET_SERVER_LEAF];
 	for (size_t i = 0; i < s->n_nodes; i++) {
 		const int *n = s->nodes[i].levels;
-		require(s, trust & issuer(n[FACET_KUBELET]), "API server refuses kubelet", server, i);
-		require(s, accepts_leaf(issuer(n[FACET_KUBELET]), leaf), "kubelet refuses API server", i, server);
-		if (s->nodes[i].control_plane) {
-			require(s, trust & issuer(n[FACET_COMPONENTS]), "API server refuses component", server, i);
-			require(s, accepts_leaf(issuer(n[FACET_COMPONENTS]), leaf), "component refuses API server", i, server);
-			require(s, trust & issuer(n[FACET_ADMIN]), "API server refuses admin.conf", server, i);
-			require(s, accepts_leaf(issuer(n[FACET_ADMIN]), leaf), "admin.conf refuses API server", i, server);
+		for (size_t c = 0; c < CLIENTS; c++) {
+			if (c != CLIENT_KUBELET && !s->nodes[i].control_plane)
+				continue;
+			require(s, trust & s->nodes[i].clients[c].leaf, "API server refuses a client", server, i);
+			require(s, accepts_leaf(s->nodes[i].clients[c].trust, leaf), "a client refuses API server", i, server);
 		}
 		if (s->nodes[i].control_plane && n[FACET_SIGNER] >= SIGNER_OWN_NEW)
 			require(s, trust & N, "API server refuses what is signed now", server, i);
@@ -145,7 +151,7 @@ static void check_clients_of(struct sim *s, size_t server)
 	for (size_t i = 0; i < PODS; i++)
 		require(s, accepts_leaf(s->pods[i], leaf), "pod refuses API server", i, server);
 	require(s, !s->admin || ((trust & N) && accepts_leaf(s->admin, leaf)), "the administrator's kubeconfig does not work", server, 0);
-	if (!dropping(s))
+	if (!s->dropping && !dropping(s))
 		require(s, (trust & O) && accepts_leaf(O, leaf), "an old user is refused before the drop", server, 0);
 	require(s, accepts_leaf(s->published, leaf), "a pod that starts now refuses the API server", server, 0);
 	require(s, accepts_leaf(s->cluster_info, leaf), "a node that joins now refuses the API server", server, 0);
@@ -162,6 +168,7 @@ static void check(struct sim *s)
 			continue;
 		check_clients_of(s, i);
 		check_others_of(s, i);
+		require(s, s->by == STRATEGY_BRIDGE || n[FACET_SERVER_LEAF] != LEAF_BRIDGE, "a bridge, where there is none", i, 0);
 		require(s, n[FACET_SIGNER] != SIGNER_KUBEADM_OLD || n[FACET_TRUST] == TRUST_OLD, "the signer's file holds two", i, 0);
 		require(s, n[FACET_SIGNER] != SIGNER_KUBEADM_NEW || n[FACET_TRUST] == TRUST_NEW, "the signer's file holds two", i, 1);
 		require(s, !has(s, AUTHORITY_KUBERNETES) || n[FACET_CLEAN] != CLEAN_YES || n[FACET_SIGNER] == SIGNER_KUBEADM_NEW, "own files gone while in use", i, 0);
@@ -214,9 +221,13 @@ static void life_goes_on(struct sim *s)
 		s->lease_acquired = ++s->clock;
 	leader_publishes(s);
 	int target = s->back ? O : N;
-	for (size_t i = 0; i < PODS; i++)
-		if (s->annotated[i] == target && !(s->pods[i] & target))
-			s->pods[i] = s->published;
+	for (size_t i = 0; i < PODS; i++) {
+		bool late = s->annotated[i] == target && !(s->pods[i] & target);
+		if (!late && !(s->annotated[i] == (N | FORGET) && s->pods[i] != N))
+			continue;
+		s->pods[i] = s->published;
+		s->restarts[i]++;
+	}
 	s->volume = s->published;
 	s->aggregated = s->proxies;
 	for (size_t i = 0; i < s->n_nodes; i++)
@@ -235,13 +246,17 @@ static void add_node(struct sim *s, bool control_plane)
 	n->present = true;
 	n->control_plane = control_plane;
 	n->report_step = -1;
+	for (size_t c = 0; c < CLIENTS; c++)
+		n->clients[c].leaf = n->clients[c].trust = O;
 	bool begun = (s->cluster_info & N) != 0, only = s->cluster_info == N;
 	if (!control_plane) {
 		for (size_t f = 0; f < FACET_COUNT; f++)
 			n->levels[f] = FACET_ABSENT;
 		n->levels[FACET_TRUST] = only ? TRUST_NEW : begun ? TRUST_BOTH : TRUST_OLD; /* kubeadm join writes what cluster-info holds */
 		bool signed_new = s->nodes[0].levels[FACET_SIGNER] >= SIGNER_OWN_NEW;
-		n->levels[FACET_KUBELET] = signed_new ? ISSUED_NEW : ISSUED_OLD;
+		n->levels[FACET_KUBELET] = n->levels[FACET_KUBELET_BOTH] = 0;
+		n->clients[CLIENT_KUBELET].leaf = signed_new ? N : O;
+		n->clients[CLIENT_KUBELET].trust = s->cluster_info;
 		n->levels[FACET_CLEAN] = only || !(s->set & K) ? CLEAN_YES : CLEAN_NO;
 		n->cleaned_back = !begun; /* nothing of the run has been there */
 	}
@@ -249,6 +264,12 @@ static void add_node(struct sim *s, bool control_plane)
 	n->kubelet_knows = trust_set(n->levels[FACET_TRUST]);
 	n->root_read = O;
 }
+
+struct shape {
+	authority_set set;
+	size_t control_planes, workers;
+	enum strategy by;
+};
 
 static void sim_init(struct sim *s, authority_set set, size_t control_planes, size_t workers)
 {
@@ -284,8 +305,25 @@ static int leaf_on_the_way_back(int level, bool only_old)
 	return level == LEAF_O_BRIDGED ? LEAF_BRIDGE : level == LEAF_OLD && only_old ? LEAF_NEW : LEAF_OLD;
 }
 
+/* Of a kubeconfig, from either side: target is the one that it must come to. */
+static int client_level(const struct sim_node *n, enum client c, bool both, int target)
+{
+	bool trusts = both ? (n->clients[c].trust & target) != 0 : n->clients[c].trust == target;
+	return n->clients[c].leaf == target && trusts ? ISSUED_NEW : ISSUED_OLD;
+}
+
+/* CLIENTS: it is about none. */
+static enum client client_of(enum facet f, bool *ret_both)
+{
+	*ret_both = f == FACET_COMPONENTS_BOTH || f == FACET_ADMIN_BOTH || f == FACET_KUBELET_BOTH;
+	return f == FACET_COMPONENTS || f == FACET_COMPONENTS_BOTH ? CLIENT_COMPONENTS
+	       : f == FACET_ADMIN || f == FACET_ADMIN_BOTH	   ? CLIENT_ADMIN
+	       : f == FACET_KUBELET || f == FACET_KUBELET_BOTH	   ? CLIENT_KUBELET
+								   : CLIENTS;
+}
+
 /* A level as a node program sees it for which N is old and O is new. */
-static int level_on_the_way_back(const struct sim_node *n, enum facet f)
+static int level_on_the_way_back(const struct sim_node *n, enum facet f, enum strategy by)
 {
 	int level = n->levels[f];
 	bool only_old = n->levels[FACET_TRUST] == TRUST_OLD;
@@ -300,7 +338,7 @@ static int level_on_the_way_back(const struct sim_node *n, enum facet f)
 														      : SIGNER_KUBEADM_OLD;
 	case FACET_ROOT: return level == ROOT_OWN_BOTH ? ROOT_OWN_BOTH : level == ROOT_OWN_O_ALONE ? ROOT_OWN_NEW
 				: level == ROOT_KUBEADM_OLD && only_old ? ROOT_KUBEADM_NEW : ROOT_KUBEADM_OLD;
-	case FACET_SERVER_LEAF: return leaf_on_the_way_back(level, only_old);
+	case FACET_SERVER_LEAF: return leaf_on_the_way_back(level, only_old || by == STRATEGY_BUNDLE);
 	case FACET_PROXY_LEAF: return leaf_on_the_way_back(level, n->levels[FACET_PROXY_TRUST] == TRUST_OLD);
 	case FACET_ETCD_LEAF: return leaf_on_the_way_back(level, n->levels[FACET_ETCD_TRUST] == TRUST_OLD);
 	case FACET_CLEAN: return n->cleaned_back ? CLEAN_YES : CLEAN_NO;
@@ -309,8 +347,11 @@ static int level_on_the_way_back(const struct sim_node *n, enum facet f)
 	case FACET_ETCD_CA_KEY:
 	case FACET_CA_KEY:
 	case FACET_COMPONENTS:
+	case FACET_COMPONENTS_BOTH:
 	case FACET_ADMIN:
+	case FACET_ADMIN_BOTH:
 	case FACET_KUBELET:
+	case FACET_KUBELET_BOTH:
 	case FACET_KUBELET_CLIENT:
 	case FACET_COUNT: break;
 	}
@@ -320,9 +361,13 @@ static int level_on_the_way_back(const struct sim_node *n, enum facet f)
 static int level_seen(const struct sim *s, const struct sim_node *n, enum facet f, bool back)
 {
 	enum authority a = facet_authority(f);
+	bool both = false;
+	enum client c = client_of(f, &both);
 	if (a != AUTHORITY_COUNT && !has(s, a))
 		return FACET_ABSENT;
-	return back ? level_on_the_way_back(n, f) : n->levels[f];
+	if (c != CLIENTS && n->levels[f] != FACET_ABSENT && n->levels[f] != FACET_UNKNOWN)
+		return client_level(n, c, both, back ? O : N);
+	return back ? level_on_the_way_back(n, f, s->by) : n->levels[f];
 }
 
 /* What the node becomes when a job brings the facet to that level. */
@@ -330,7 +375,12 @@ static void reach(struct sim_node *n, enum facet f, int level, bool back)
 {
 	static const int SIGNERS[] = { SIGNER_KUBEADM_NEW, SIGNER_OWN_NEW, SIGNER_OWN_OLD, SIGNER_KUBEADM_OLD };
 	static const int ROOTS[] = { ROOT_KUBEADM_NEW, ROOT_OWN_BOTH, ROOT_OWN_O_ALONE, ROOT_KUBEADM_OLD };
-	if (!back)
+	bool both = false;
+	enum client c = client_of(f, &both);
+	if (c != CLIENTS) {
+		n->clients[c].leaf = back ? O : N;
+		n->clients[c].trust = both ? O | N : n->clients[c].leaf;
+	} else if (!back)
 		n->levels[f] = level;
 	else if (f == FACET_SIGNER)
 		n->levels[f] = SIGNERS[level];
@@ -364,8 +414,10 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		out->levels[f] = level_seen(s, n, (enum facet)f, s->back);
 	out->controller_manager_started_ms = n->manager_started;
-	out->api_accepts_new = out->kubelet_accepts_new = seen(trust & N);
-	out->api_accepts_old = out->kubelet_accepts_old = seen(trust & O);
+	if (w->run.has_new_probe)
+		out->api_accepts_new = out->kubelet_accepts_new = seen(trust & N);
+	if (w->run.has_old_probe)
+		out->api_accepts_old = out->kubelet_accepts_old = seen(trust & O);
 	out->asked = n->asked;
 	if (n->control_plane && n->reported)
 		out->ca_pem = str_dup("O");
@@ -380,7 +432,8 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 static void observe_stragglers(const struct sim *s, struct world *w)
 {
 	for (size_t i = 0; i < PODS && has(s, AUTHORITY_KUBERNETES); i++) {
-		if (s->pods[i] & (s->back ? O : N))
+		bool forget = world_pods_forget(w);
+		if (forget ? s->pods[i] == N : s->pods[i] & (s->back ? O : N))
 			continue;
 		struct straggler *g = world_add_straggler(w);
 		g->kind = str_dup("Deployment");
@@ -389,7 +442,7 @@ static void observe_stragglers(const struct sim *s, struct world *w)
 		g->pods = 1;
 		g->restartable = true;
 		g->system = i == 0;
-		g->restarted = s->annotated[i] == (s->back ? O : N);
+		g->restarted = s->annotated[i] == (forget ? N | FORGET : s->back ? O : N);
 	}
 }
 
@@ -431,12 +484,15 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->now_ms = s->clock * 100000;
 	w->run.exists = s->run && !s->closed;
 	w->run.authorities = w->pending = s->set;
+	r->strategy = w->run.strategy = s->by;
 	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
 		w->run.of[a].secret = authority_in(s->stored, (enum authority)a) ? str_dup("S") : NULL;
 		w->run.of[a].bridge_pem = authority_in(s->bridged, (enum authority)a) ? str_dup("X") : NULL;
 		w->run.of[a].has_key = true;
 	}
 	w->run.has_old_probe = w->run.has_new_probe = authority_in(s->bridged, AUTHORITY_KUBERNETES);
+	if (s->by == STRATEGY_BUNDLE) /* it has none from O */
+		*(s->back ? &w->run.has_old_probe : &w->run.has_new_probe) = authority_in(s->stored, AUTHORITY_KUBERNETES);
 	w->run.back = s->back;
 	w->run.rollback = s->turns;
 	w->run.dropping = s->dropping;
@@ -465,18 +521,31 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 
 /* --- Acting -------------------------------------------------------------------------------------------------------------------- */
 
-/* In the node program's own order; `most` facets at most (a job that dies in the middle). */
+/* The node program's own order. */
+static const enum facet ORDERS[STRATEGY_COUNT][FACET_COUNT] = {
+	[STRATEGY_BRIDGE] = { FACET_TRUST, FACET_SIGNER, FACET_ROOT, FACET_CA_KEY, FACET_SERVER_LEAF, FACET_KUBELET_SERVER, FACET_COMPONENTS,
+			      FACET_ADMIN, FACET_KUBELET, FACET_KUBELET_CLIENT, FACET_PROXY_TRUST, FACET_PROXY_CA_KEY, FACET_PROXY_LEAF,
+			      FACET_ETCD_CA_KEY, FACET_ETCD_TRUST, FACET_ETCD_LEAF, FACET_COMPONENTS_BOTH, FACET_ADMIN_BOTH,
+			      FACET_KUBELET_BOTH, FACET_CLEAN },
+	[STRATEGY_BUNDLE] = { FACET_CA_KEY, FACET_SIGNER, FACET_ADMIN_BOTH, FACET_COMPONENTS_BOTH, FACET_KUBELET_BOTH, FACET_KUBELET_CLIENT,
+			      FACET_SERVER_LEAF, FACET_KUBELET_SERVER, FACET_TRUST, FACET_ADMIN, FACET_COMPONENTS, FACET_ROOT, FACET_KUBELET,
+			      FACET_PROXY_TRUST, FACET_PROXY_CA_KEY, FACET_PROXY_LEAF, FACET_ETCD_CA_KEY, FACET_ETCD_TRUST,
+			      FACET_ETCD_LEAF, FACET_CLEAN },
+};
+
+/* `most` facets at most (a job that dies in the middle). */
 static void run_job(struct sim *s, size_t i, const struct action *a, bool back, size_t most)
 {
 	struct sim_node *n = &s->nodes[i];
-	for (size_t f = 0; f < FACET_COUNT && most; f++) {
-		if (a->levels[f] == FACET_UNTOUCHED_LEVEL || facet_reached(level_seen(s, n, (enum facet)f, back), a->levels[f]))
+	for (size_t k = 0; k < FACET_COUNT && most; k++) {
+		enum facet f = ORDERS[s->by][k];
+		if (a->levels[f] == FACET_UNTOUCHED_LEVEL || facet_reached(level_seen(s, n, f, back), a->levels[f]))
 			continue;
-		reach(n, (enum facet)f, a->levels[f], back);
+		reach(n, f, a->levels[f], back);
 		most--;
-		if (f == FACET_ROOT || f == FACET_COMPONENTS)
+		if (f == FACET_ROOT || f == FACET_COMPONENTS || f == FACET_COMPONENTS_BOTH)
 			manager_starts(s, n);
-		if (f == FACET_KUBELET)
+		if (f == FACET_KUBELET || f == FACET_KUBELET_BOTH)
 			n->kubelet_knows = trust_set(n->levels[FACET_TRUST]);
 		check(s);
 	}
@@ -540,14 +609,16 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 	case ACT_CA_BUNDLES: move_bundles(s, seen_state, a->level); break;
 	case ACT_CLUSTER_INFO: s->cluster_info = back ? exchanged(set) : set; break;
 	case ACT_ADMIN_KUBECONFIG: s->admin = back ? 0 : set; break;
-	case ACT_RESTART_WORKLOAD: s->annotated[strtol(a->name, NULL, 10)] = back ? O : N; break;
+	case ACT_RESTART_WORKLOAD:
+		s->annotated[strtol(a->name, NULL, 10)] = back ? O : s->by == STRATEGY_BUNDLE && seen_state->dropping ? N | FORGET : N;
+		break;
 	case ACT_REFRESH_PODS: break;
 	case ACT_PRUNE_EXTENSION_AUTH: *(a->authority == AUTHORITY_KUBERNETES ? &s->extension : &s->proxies) &= back ? O : N; break;
 	case ACT_FINISH: s->closed = true; break;
 	case ACT_DISMISS:
 	case ACT_COUNT: require(s, false, "no action of the walk", 0, 0); break;
 	}
-	s->back = s->turns && s->bridged == s->set;
+	s->back = s->turns && (s->by == STRATEGY_BUNDLE ? s->stored : s->bridged) == s->set;
 	check(s);
 }
 
@@ -603,7 +674,7 @@ static bool at_top(const struct sim *s)
 	if (!has(s, AUTHORITY_KUBERNETES))
 		return s->closed;
 	for (size_t i = 0; i < PODS; i++)
-		if (!(s->pods[i] & target))
+		if (!(s->pods[i] & target) || (s->pods[i] != target && !s->back))
 			return false;
 	for (size_t i = 0; i < HOOKS; i++)
 		if (s->hooks[i].bundle != target || s->hooks[i].leaf != target)
@@ -638,17 +709,13 @@ static size_t step_once(struct sim *s, const struct sim *seen_state, const struc
 	return n;
 }
 
-struct shape {
-	authority_set set;
-	size_t control_planes, workers;
-};
-
 static struct outcome simulate(const struct shape *shape, struct fault f)
 {
 	struct sim s, before;
 	struct outcome out = { 0 };
 	size_t paused = 0;
 	sim_init(&s, shape->set, shape->control_planes, shape->workers);
+	s.by = shape->by;
 	before = s;
 	for (size_t pass = 0; pass < PASSES_MAX && !s.closed && !s.broken[0]; pass++) {
 		struct sim now = s;
@@ -706,14 +773,16 @@ static size_t failures_of(const struct shape *shape, size_t *ret_runs, char *fir
 static void test_every_run_is_safe_and_converges(void **state)
 {
 	(void)state;
-	static const struct shape SHAPES[] = { { K, 1, 0 }, { K, 1, 1 }, { K, 1, 2 }, { K, 2, 1 }, { K, 3, 1 }, { P, 1, 1 }, { E, 3, 1 },
-					       { P | E, 2, 1 }, { K | P | E, 1, 1 }, { K | P | E, 3, 1 } };
+	static const struct shape SHAPES[] = { { K, 1, 0, STRATEGY_BRIDGE }, { K, 1, 1, STRATEGY_BRIDGE }, { K, 1, 2, STRATEGY_BRIDGE }, { K, 2, 1, STRATEGY_BRIDGE }, { K, 3, 1, STRATEGY_BRIDGE }, { P, 1, 1, STRATEGY_BRIDGE }, { E, 3, 1, STRATEGY_BRIDGE },
+					       { P | E, 2, 1, STRATEGY_BRIDGE }, { K | P | E, 1, 1, STRATEGY_BRIDGE }, { K | P | E, 3, 1, STRATEGY_BRIDGE },
+					       { K, 1, 0, STRATEGY_BUNDLE }, { K, 1, 1, STRATEGY_BUNDLE }, { K, 1, 2, STRATEGY_BUNDLE },
+					       { K, 2, 1, STRATEGY_BUNDLE }, { K, 3, 1, STRATEGY_BUNDLE } };
 	size_t runs = 0;
 	for (size_t i = 0; i < ARRAY_LEN(SHAPES); i++) {
 		char first[256] = "";
 		size_t bad = failures_of(&SHAPES[i], &runs, first, sizeof first);
 		if (bad)
-			print_error("set %u, %zu+%zu nodes: %zu runs failed, the first: %s\n", SHAPES[i].set, SHAPES[i].control_planes, SHAPES[i].workers, bad, first);
+			print_error("%s, set %u, %zu+%zu nodes: %zu runs failed, the first: %s\n", strategy_name(SHAPES[i].by), SHAPES[i].set, SHAPES[i].control_planes, SHAPES[i].workers, bad, first);
 		assert_int_equal(bad, 0);
 	}
 	print_message("simulation: %zu runs, all safe, all at the same end\n", runs);
@@ -723,13 +792,15 @@ static void test_every_run_is_safe_and_converges(void **state)
 static void test_every_rollback_is_safe_and_converges(void **state)
 {
 	(void)state;
-	static const struct shape SHAPES[] = { { K, 1, 0 }, { K, 1, 1 }, { K, 2, 1 }, { K, 3, 1 }, { P, 1, 1 }, { E, 2, 1 }, { K | P | E, 2, 1 } };
+	static const struct shape SHAPES[] = { { K, 1, 0, STRATEGY_BRIDGE }, { K, 1, 1, STRATEGY_BRIDGE }, { K, 2, 1, STRATEGY_BRIDGE }, { K, 3, 1, STRATEGY_BRIDGE }, { P, 1, 1, STRATEGY_BRIDGE }, { E, 2, 1, STRATEGY_BRIDGE }, { K | P | E, 2, 1, STRATEGY_BRIDGE },
+					       { K, 1, 0, STRATEGY_BUNDLE }, { K, 1, 1, STRATEGY_BUNDLE }, { K, 2, 1, STRATEGY_BUNDLE },
+					       { K, 3, 1, STRATEGY_BUNDLE } };
 	size_t runs = 0, back = 0;
 	for (size_t i = 0; i < ARRAY_LEN(SHAPES); i++) {
 		char first[256] = "";
 		size_t bad = failures_of_rollbacks(&SHAPES[i], &runs, &back, first, sizeof first);
 		if (bad)
-			print_error("set %u, %zu+%zu nodes: %zu rollbacks failed, the first: %s\n", SHAPES[i].set, SHAPES[i].control_planes, SHAPES[i].workers, bad, first);
+			print_error("%s, set %u, %zu+%zu nodes: %zu rollbacks failed, the first: %s\n", strategy_name(SHAPES[i].by), SHAPES[i].set, SHAPES[i].control_planes, SHAPES[i].workers, bad, first);
 		assert_int_equal(bad, 0);
 	}
 	print_message("simulation: %zu runs asked back, %zu went back, the others had begun to drop\n", runs, back);
@@ -823,10 +894,24 @@ static void mutate(size_t i)
 	case 26: forget("admin-kubeconfig"); break;
 	case 27: move("admin-kubeconfig", "trust-both"); break;
 	case 28: STEPS[walk_find("admin-trust")].plan = plan_admin; break;
+	/* of Bundle's steps */
+	case 29: move("servers", "components-both"); break;
+	case 30: move("servers", "workloads"); break;
+	case 31: STEPS[walk_find("workloads")].holds = always; break;
+	case 32: STEPS[walk_find("server-leaves")].only = 0; break;
+	case 33: STEPS[walk_find("components-both")].facets[0].facet = FACET_COMPONENTS; break;
+	case 34: STEPS[walk_find("kubelets-both")].facets[0].facet = FACET_KUBELET; break;
+	case 35: move("publish-last", "servers"); break;
+	case 36: forget("kubelets-new"); break;
+	case 37: forget("workloads-new"); break;
+	case 38: move("distrust", "kubelets-both"); break;
+	case 39: move("first-signer", "own-signer"); break;
+	case 40: STEPS[walk_find("servers")].only = STEPS[walk_find("bare-leaves")].only = STEPS[walk_find("server-leaves")].only; break;
 	default: break;
 	}
 }
-#define MUTANTS 29
+#define MUTANTS 41
+#define BUNDLE_MUTANTS 29 /* from there on */
 
 static void test_mutants_are_caught(void **state)
 {
@@ -838,11 +923,44 @@ static void test_mutants_are_caught(void **state)
 		size_t runs = 0;
 		mutate(i);
 		assert_memory_not_equal(STEPS, kept, sizeof kept);
-		size_t bad = failures_of(&(const struct shape){ K | P | E, 2, 2 }, &runs, first, sizeof first);
+		const struct shape bridge = { K | P | E, 2, 2, STRATEGY_BRIDGE }, bundle = { K, 2, 2, STRATEGY_BUNDLE };
+		size_t bad = failures_of(i < BUNDLE_MUTANTS ? &bridge : &bundle, &runs, first, sizeof first);
 		memcpy(STEPS, kept, sizeof kept);
 		careless = false;
 		print_message("mutant %zu: %zu of %zu runs caught it; %s\n", i, bad, runs, first);
 		assert_true(bad > 0);
+	}
+}
+
+/* Left alone, pods restart as often as the strategy asks for, and no more. */
+static void restarts_of(enum strategy by, size_t rollback_at, int ret_restarts[static PODS])
+{
+	struct sim s;
+	const struct fault none = { CALM, 0, 0 };
+	size_t actions = 0;
+	sim_init(&s, K, 2, 1);
+	s.by = by;
+	for (size_t pass = 0; pass < PASSES_MAX && !s.closed; pass++) {
+		struct sim now = s;
+		now.rollback_wanted = s.rollback_wanted = rollback_at && actions >= rollback_at;
+		actions += step_once(&s, &now, &none, actions);
+		life_goes_on(&s);
+	}
+	assert_true(at_top(&s));
+	memcpy(ret_restarts, s.restarts, sizeof s.restarts);
+}
+
+static void test_pods_restart_once_by_bridge_and_twice_by_bundle(void **state)
+{
+	(void)state;
+	int bridge[PODS], bundle[PODS], undone[PODS];
+	restarts_of(STRATEGY_BRIDGE, 0, bridge);
+	restarts_of(STRATEGY_BUNDLE, 0, bundle);
+	restarts_of(STRATEGY_BUNDLE, 1, undone);
+	for (size_t i = 0; i < PODS; i++) {
+		assert_int_equal(bridge[i], 1);
+		assert_int_equal(bundle[i], 2);
+		assert_int_equal(undone[i], 0);
 	}
 }
 
@@ -1189,6 +1307,7 @@ int main(void)
 		cmocka_unit_test(test_every_run_is_safe_and_converges),
 		cmocka_unit_test(test_every_rollback_is_safe_and_converges),
 		cmocka_unit_test(test_mutants_are_caught),
+		cmocka_unit_test(test_pods_restart_once_by_bridge_and_twice_by_bundle),
 		cmocka_unit_test(test_unknown_is_never_proof),
 		cmocka_unit_test(test_a_bundle_that_keeps_the_old_authority_holds_the_drop),
 		cmocka_unit_test(test_who_writes_a_bundle_back_is_named),
