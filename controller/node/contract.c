@@ -151,6 +151,9 @@ result desired_from_json(const char *text, size_t len, struct desired *ret, stru
 	d.deadline_ms = json_get_int(j, "deadlineMs", 0);
 	d.pods = json_get_bool(j, "pods", false);
 	d.gate = json_get_bool(j, "gate", false);
+	d.forget = json_get_bool(j, "forget", false);
+	d.bundle = json_get_bool(j, "bundle", false);
+	d.back = json_get_bool(j, "back", false);
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		d.levels[f] = FACET_UNTOUCHED;
 	json_each(item, json_get(j, "levels"))
@@ -195,6 +198,12 @@ struct json *desired_to_json(const struct desired *d)
 		json_set_bool(j, "pods", true);
 	if (d->gate)
 		json_set_bool(j, "gate", true);
+	if (d->forget)
+		json_set_bool(j, "forget", true);
+	if (d->bundle)
+		json_set_bool(j, "bundle", true);
+	if (d->back)
+		json_set_bool(j, "back", true);
 	return j;
 }
 
@@ -271,6 +280,7 @@ static void pods_from_json(const struct json *pods, struct report *r)
 	split(json_get_str(pods, "old"), &r->pods_old);
 	split(json_get_str(pods, "stale"), &r->pods_stale);
 	split(json_get_str(pods, "mixed"), &r->pods_mixed);
+	r->pods_forget = json_get_bool(pods, "forget", false);
 	r->pods_cut = json_get_bool(pods, "cut", false);
 }
 
@@ -378,13 +388,15 @@ static void add_joined(struct json *object, const char *name, const struct strs 
 
 static void add_pods(struct json *j, const struct report *r, const struct limits *most)
 {
-	if (!r->pods_total && !r->pods_cut && !r->pods_old.n && !r->pods_stale.n && !r->pods_mixed.n)
+	if (!r->pods_total && !r->pods_forget && !r->pods_cut && !r->pods_old.n && !r->pods_stale.n && !r->pods_mixed.n)
 		return;
 	struct json *pods = json_ensure_object(j, "pods");
 	json_set_int(pods, "total", r->pods_total);
 	add_joined(pods, "old", &r->pods_old, most->pods);
 	add_joined(pods, "stale", &r->pods_stale, most->pods);
 	add_joined(pods, "mixed", &r->pods_mixed, most->pods);
+	if (r->pods_forget)
+		json_set_bool(pods, "forget", true);
 	if (r->pods_cut || r->pods_old.n > most->pods || r->pods_stale.n > most->pods || r->pods_mixed.n > most->pods)
 		json_set_bool(pods, "cut", true);
 }

@@ -40,6 +40,9 @@ struct desired {
 	int64_t leaf_validity_ms; /* 0: as the predecessor's */
 	int64_t deadline_ms;   /* how long this program may take; 0: 120,000 */
 	bool pods;             /* look at the pods' volumes too */
+	bool forget;           /* a container has read N when it started after its volumes held N alone */
+	bool bundle;           /* there is no bridge: everybody gets to know N beside O first. O's key may be elsewhere */
+	bool back;             /* the run goes back: N is what the cluster had before */
 	bool gate;             /* NET_ADMIN is there: try whether new connections can be held back (gate.h) */
 };
 void desired_release(struct desired *d);
@@ -75,6 +78,7 @@ struct report {
 	struct strs pods_old;              /* containers that started before their volume held N */
 	struct strs pods_stale;            /* "uid13": volumes that do not hold N */
 	struct strs pods_mixed;            /* "uid13": volumes that hold more than N */
+	bool pods_forget;                  /* it is the answer to desired's `forget` */
 	bool pods_cut;                     /* the lists were cut: nothing is proven by them */
 	struct blocker *blockers;
 	size_t n_blockers;

@@ -129,11 +129,11 @@ static result converge_leaves(struct node *n, struct err *e)
 	if (node_wants(n, FACET_SIGNER, SIGNER_OWN_NEW))
 		TRY_CTX(node_signer_new(n, e), e, "the signer");
 	if (node_wants(n, FACET_ADMIN, ISSUED_NEW))
-		TRY_CTX(node_admin(n, e), e, "the administrators' kubeconfigs");
+		TRY_CTX(node_admin(n, false, e), e, "the administrators' kubeconfigs");
 	if (node_wants(n, FACET_COMPONENTS, ISSUED_NEW) || node_wants(n, FACET_ROOT, ROOT_OWN_NEW))
-		TRY_CTX(node_components(n, e), e, "scheduler and controller-manager");
+		TRY_CTX(node_components(n, false, e), e, "scheduler and controller-manager");
 	if (node_wants(n, FACET_KUBELET, ISSUED_NEW))
-		TRY_CTX(node_kubelet(n, e), e, "the kubelet");
+		TRY_CTX(node_kubelet(n, false, e), e, "the kubelet");
 	if (node_wants(n, FACET_KUBELET_CLIENT, ISSUED_NEW))
 		TRY_CTX(node_kubelet_client(n, e), e, "the API server's client certificate");
 	return OK;
@@ -158,6 +158,49 @@ static result converge_distrust(struct node *n, struct err *e)
 	return OK;
 }
 
+/* Without a bridge whoever is to see a new certificate has heard of its authority before: clients first, servers last. */
+static result bundle_leaves(struct node *n, struct err *e)
+{
+	if (node_wants(n, FACET_CA_KEY, ISSUED_NEW))
+		TRY_CTX(node_ca_key(n, AUTHORITY_KUBERNETES, e), e, "the authority's key");
+	if (node_wants(n, FACET_SIGNER, SIGNER_OWN_NEW))
+		TRY_CTX(node_signer_new(n, e), e, "the signer");
+	if (node_wants(n, FACET_ADMIN_BOTH, ISSUED_NEW))
+		TRY_CTX(node_admin(n, true, e), e, "the administrators' kubeconfigs");
+	if (node_wants(n, FACET_COMPONENTS_BOTH, ISSUED_NEW))
+		TRY_CTX(node_components(n, true, e), e, "scheduler and controller-manager");
+	if (node_wants(n, FACET_KUBELET_BOTH, ISSUED_NEW))
+		TRY_CTX(node_kubelet(n, true, e), e, "the kubelet");
+	if (node_wants(n, FACET_KUBELET_CLIENT, ISSUED_NEW))
+		TRY_CTX(node_kubelet_client(n, e), e, "the API server's client certificate");
+	if (node_wants(n, FACET_SERVER_LEAF, LEAF_NEW))
+		TRY_CTX(node_server_leaf(n, e), e, "the API server's certificate");
+	return OK;
+}
+
+/* kubelet.conf after ca.crt: the kubelet's restart for the one brings it the other. */
+static result bundle_distrust(struct node *n, struct err *e)
+{
+	if (node_wants(n, FACET_TRUST, TRUST_NEW))
+		TRY_CTX(node_trust(n, AUTHORITY_KUBERNETES, TRUST_NEW, e), e, "trusting the new authority only");
+	if (node_wants(n, FACET_ADMIN, ISSUED_NEW))
+		TRY_CTX(node_admin(n, false, e), e, "the administrators' kubeconfigs");
+	if (node_wants(n, FACET_COMPONENTS, ISSUED_NEW))
+		TRY_CTX(node_components(n, false, e), e, "scheduler and controller-manager");
+	if (node_wants(n, FACET_SIGNER, SIGNER_KUBEADM_NEW) || node_wants(n, FACET_ROOT, ROOT_KUBEADM_NEW))
+		TRY_CTX(node_kubeadm_flags(n, e), e, "kubeadm's flags");
+	if (node_wants(n, FACET_KUBELET, ISSUED_NEW))
+		TRY_CTX(node_kubelet(n, false, e), e, "the kubelet");
+	return OK;
+}
+
+static result converge_bundle(struct node *n, struct err *e)
+{
+	TRY(converge_trust(n, e));
+	TRY(bundle_leaves(n, e));
+	return bundle_distrust(n, e);
+}
+
 static result converge_control_plane(struct node *n, struct err *e)
 {
 	TRY(converge_trust(n, e));
@@ -170,7 +213,7 @@ static result converge_worker(struct node *n, struct err *e)
 	if (node_wants(n, FACET_TRUST, TRUST_BOTH))
 		TRY_CTX(node_trust(n, AUTHORITY_KUBERNETES, TRUST_BOTH, e), e, "trusting both");
 	if (node_wants(n, FACET_KUBELET, ISSUED_NEW))
-		TRY_CTX(node_kubelet(n, e), e, "the kubelet");
+		TRY_CTX(node_kubelet(n, false, e), e, "the kubelet");
 	if (node_wants(n, FACET_TRUST, TRUST_NEW))
 		TRY_CTX(node_trust(n, AUTHORITY_KUBERNETES, TRUST_NEW, e), e, "trusting the new authority only");
 	return OK;
@@ -182,7 +225,10 @@ result node_converge(struct node *n, struct err *e)
 		return OK; /* they are reported; nothing is touched */
 	if (n->desired->certify)
 		TRY(node_sign_bridge(n, e));
-	TRY(n->layout.control_plane ? converge_control_plane(n, e) : converge_worker(n, e));
+	if (n->desired->bundle)
+		TRY(converge_bundle(n, e)); /* what a worker has not counts as done */
+	else
+		TRY(n->layout.control_plane ? converge_control_plane(n, e) : converge_worker(n, e));
 	if (node_wants(n, FACET_CLEAN, CLEAN_YES))
 		TRY_CTX(node_clean(n, e), e, "cleaning up");
 	return OK;

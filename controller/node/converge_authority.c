@@ -28,6 +28,12 @@ static const struct {
 	[AUTHORITY_ETCD] = { FACET_ETCD_TRUST, FACET_ETCD_CA_KEY },
 };
 
+static bool trust_reached(struct node *n, const void *context)
+{
+	const int *level = context;
+	return facet_reached(node_trust_in_force(n), *level);
+}
+
 result node_trust(struct node *n, enum authority a, int level, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
@@ -36,6 +42,8 @@ result node_trust(struct node *n, enum authority a, int level, struct err *e)
 		return err_set(e, ERR_CONFLICT, "%s is still the old authority's", n->layout.of[a].ca_key);
 	bundle(&n->of[a], level, key_is_new || level == TRUST_NEW, &text);
 	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
+	if (a == AUTHORITY_KUBERNETES)
+		TRY(node_wait(n, trust_reached, &level, "kube-apiserver to take up its --client-ca-file", e));
 	return node_observe(n, e);
 }
 
@@ -56,13 +64,25 @@ result node_write_authority(struct node *n, enum authority a, int level, struct 
 	return write_authority(n, a, level, k, e);
 }
 
+/* The key was elsewhere, and stays there. ca.crt first, as above. */
+static result take_key_away(struct node *n, enum authority a, int level, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	bundle(&n->of[a], level, true, &text);
+	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
+	TRY(file_wipe(n->layout.of[a].ca_key, e));
+	return node_observe(n, e);
+}
+
 result node_ca_key(struct node *n, enum authority a, struct err *e)
 {
 	struct key *k cleanup(key_freep) = NULL;
 	int trust = n->report->levels[FACETS_OF[a].trust];
-	TRY(node_new_key(n, a, &k, e));
 	if (trust < TRUST_BOTH)
 		return err_set(e, ERR_CONFLICT, "%s does not hold the new authority yet", n->layout.of[a].ca_crt);
+	if (n->desired->back && node_is_external(n))
+		return take_key_away(n, a, trust, e);
+	TRY(node_new_key(n, a, &k, e));
 	TRY(write_authority(n, a, trust, k, e));
 	return node_observe(n, e);
 }
@@ -89,7 +109,7 @@ static result own_files(struct node *n, struct err *e)
 {
 	struct key *k cleanup(key_freep) = NULL;
 	struct buf root cleanup(buf_release) = BUF_INIT;
-	if (!is_of_this_run(n, n->layout.own_signer, 0)) {
+	if (!is_of_this_run(n, n->layout.own_signer, 0) && !node_is_external(n)) {
 		TRY(node_old_key(n, AUTHORITY_KUBERNETES, &k, e));
 		TRY(write_signer(n, n->of[AUTHORITY_KUBERNETES].old, k, e));
 	}
@@ -97,14 +117,6 @@ static result own_files(struct node *n, struct err *e)
 		return OK;
 	bundle(&n->of[AUTHORITY_KUBERNETES], TRUST_BOTH, false, &root);
 	return node_write_own(n, n->layout.own_root, &root, 0644, e);
-}
-
-result node_signer_new(struct node *n, struct err *e)
-{
-	struct key *k cleanup(key_freep) = NULL;
-	TRY(node_new_key(n, AUTHORITY_KUBERNETES, &k, e));
-	TRY(write_signer(n, n->of[AUTHORITY_KUBERNETES].new, k, e));
-	return node_observe(n, e);
 }
 
 /* --- Restarting with other arguments: manifest away and back ------------------------------------------------------------------------ */
@@ -238,10 +250,11 @@ static const char *unrooted(const struct node *n, const char *path)
 	return path + strlen(n->layout.root);
 }
 
-static result own_flags_text(const struct node *n, struct buf *ret, struct err *e)
+/* signs: with the signer of its own. */
+static result own_flags_text(const struct node *n, bool signs, struct buf *ret, struct err *e)
 {
 	struct buf now cleanup(buf_release) = BUF_INIT;
-	const char *signer = unrooted(n, n->layout.own_signer);
+	const char *signer = signs ? unrooted(n, n->layout.own_signer) : "";
 	TRY(manager_manifest(n, &now, e));
 	return layout_edit_manager(buf_str(&now), now.len, signer, signer, unrooted(n, n->layout.own_root), ret, e);
 }
@@ -250,12 +263,35 @@ result node_own_signer(struct node *n, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
 	TRY(own_files(n, e));
-	TRY(own_flags_text(n, &text, e));
+	TRY(own_flags_text(n, is_of_this_run(n, n->layout.own_signer, 0), &text, e));
 	TRY(restart_with(n, &text, n->layout.own_root, e));
 	return node_observe(n, e);
 }
 
-/* kubeadm's own values: those of the manifest that was kept; byte for byte that manifest, when only our flags differ. */
+/* Where nothing was signed before, the controller-manager is told to sign now; or, on the way back, to sign nothing again. */
+static result tell_signer(struct node *n, bool signs, struct err *e)
+{
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	TRY(own_flags_text(n, signs, &text, e));
+	TRY(restart_with(n, &text, n->layout.own_root, e));
+	return signs ? OK : file_wipe(n->layout.own_signer, e);
+}
+
+result node_signer_new(struct node *n, struct err *e)
+{
+	struct key *k cleanup(key_freep) = NULL;
+	bool none = n->desired->back && node_is_external(n);
+	if (!none) {
+		TRY(node_new_key(n, AUTHORITY_KUBERNETES, &k, e));
+		TRY(write_signer(n, n->of[AUTHORITY_KUBERNETES].new, k, e));
+	}
+	if (n->desired->bundle)
+		TRY(tell_signer(n, !none, e));
+	return node_observe(n, e);
+}
+
+/* kubeadm's own values: those of the manifest that was kept; byte for byte that manifest, when only our flags differ. Where the key was
+ * elsewhere it is here now, and so the flags are as for one that is; after the way back they name nothing again. */
 static result kubeadm_text(const struct node *n, struct buf *ret, struct err *e)
 {
 	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.manager_manifest);
@@ -263,7 +299,9 @@ static result kubeadm_text(const struct node *n, struct buf *ret, struct err *e)
 	struct buf kept cleanup(buf_release) = BUF_INIT, ours cleanup(buf_release) = BUF_INIT;
 	const char *signer = unrooted(n, n->layout.own_signer);
 	TRY(manager_manifest(n, &now, e));
-	if (file_exists(backup)) {
+	if (node_is_external(n) && n->desired->back)
+		return layout_edit_manager(buf_str(&now), now.len, "", "", unrooted(n, n->layout.of[AUTHORITY_KUBERNETES].ca_crt), ret, e);
+	if (file_exists(backup) && !node_is_external(n)) {
 		TRY(file_read(backup, MANIFEST_MAX, &kept, e));
 		TRY(layout_edit_manager(buf_str(&kept), kept.len, signer, signer, unrooted(n, n->layout.own_root), &ours, e));
 		if (ours.len == now.len && memcmp(ours.data, now.data, now.len) == 0) {

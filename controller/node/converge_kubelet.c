@@ -127,15 +127,16 @@ static bool is_from_new(const struct node *n, const char *cert_pem)
 	return cert_pem && cert_from_pem(cert_pem, strlen(cert_pem), &leaf, &e).ok && node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW;
 }
 
-static bool trusts_only_new(const struct node *n, const struct kubeconfig *c)
+static bool trusts_new(const struct node *n, const struct kubeconfig *c, bool both)
 {
 	int holds = 0;
 	struct err e;
-	return c->ca_pem && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
+	return c->ca_pem && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok &&
+	       (both ? (holds & HOLDS_NEW) != 0 : holds == HOLDS_NEW);
 }
 
 /* kubelet.conf last: a kubelet younger than it has read everything. So it is written whenever the certificate was. */
-static result write_files(struct node *n, bool *ret_written, struct err *e)
+static result write_files(struct node *n, bool both, bool *ret_written, struct err *e)
 {
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct buf text cleanup(buf_release) = BUF_SECRET, next cleanup(buf_release) = BUF_SECRET;
@@ -144,7 +145,7 @@ static result write_files(struct node *n, bool *ret_written, struct err *e)
 	TRY(file_read(path, MANIFEST_MAX, &text, e));
 	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
 	bool have = is_from_new(n, c.client_cert_pem);
-	if (have && trusts_only_new(n, &c)) {
+	if (have && trusts_new(n, &c, both)) {
 		*ret_written = false;
 		return OK;
 	}
@@ -156,7 +157,7 @@ static result write_files(struct node *n, bool *ret_written, struct err *e)
 	else if (!have && c.client_cert_path)
 		TRY(write_dated(n, c.client_cert_path, &cert, &key, e));
 	bool embed = !have && !c.client_cert_path;
-	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &ca);
+	node_trusted(n, both, &ca);
 	TRY_CTX(kubeconfig_replace(buf_str(&text), text.len, buf_str(&ca), embed ? buf_str(&cert) : NULL, embed ? buf_str(&key) : NULL,
 				   &next, e), e, "%s", path);
 	TRY(node_replace(n, path, &next, 0600, e));
@@ -176,11 +177,11 @@ static bool kubelet_back(struct node *n, const void *context)
 	return !remote_available() || remote_answers("127.0.0.1", n->layout.kubelet_port, "/healthz", &status, &e).ok;
 }
 
-result node_kubelet(struct node *n, struct err *e)
+result node_kubelet(struct node *n, bool both, struct err *e)
 {
 	bool wrote = false;
 	int64_t written = 0;
-	TRY(write_files(n, &wrote, e));
+	TRY(write_files(n, both, &wrote, e));
 	TRY(file_mtime(n->layout.kubelet_conf, &written, e));
 	TRY(node_find_processes(n, e));
 	if (!node_younger(n, PROCESS_KUBELET, n->layout.kubelet_conf)) {

@@ -193,13 +193,27 @@ static result renewed_pair(const struct node *n, const char *cert_pem, struct bu
 	return OK;
 }
 
-static bool is_new(const struct node *n, const struct kubeconfig *c)
+void node_trusted(const struct node *n, bool both, struct buf *out)
+{
+	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, out);
+	if (both)
+		cert_to_pem(n->of[AUTHORITY_KUBERNETES].old, out);
+}
+
+static bool is_from_new(const struct node *n, const struct kubeconfig *c)
 {
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
+	return c->client_cert_pem && cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), &leaf, &e).ok &&
+	       node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW;
+}
+
+static bool is_new(const struct node *n, const struct kubeconfig *c, bool both)
+{
+	struct err e;
 	int holds = 0;
-	return c->client_cert_pem && c->ca_pem && cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), &leaf, &e).ok &&
-	       node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok && holds == HOLDS_NEW;
+	return is_from_new(n, c) && c->ca_pem && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok &&
+	       (both ? (holds & HOLDS_NEW) != 0 : holds == HOLDS_NEW);
 }
 
 /* The kubeconfig that the run has replaced, when N issued what it holds: a run that goes back. */
@@ -209,12 +223,21 @@ static bool kept_kubeconfig(const struct node *n, const char *path, struct buf *
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
-	return file_read(backup, MANIFEST_MAX, ret, &e).ok && node_kubeconfig(n, backup, &c, &e).ok && is_new(n, &c) &&
+	return file_read(backup, MANIFEST_MAX, ret, &e).ok && node_kubeconfig(n, backup, &c, &e).ok && is_new(n, &c, false) &&
 	       cert_from_pem(c.client_cert_pem, strlen(c.client_cert_pem), &leaf, &e).ok &&
 	       cert_not_after_ms(leaf) >= clock_now_ms() + NODE_KEPT_MARGIN_MS;
 }
 
-static result renew_kubeconfig(struct node *n, const char *path, struct err *e)
+/* The certificate stays, from N as it is. */
+static result trust_in_kubeconfig(struct node *n, const char *path, const struct buf *text, bool both, struct err *e)
+{
+	struct buf next cleanup(buf_release) = BUF_SECRET, ca cleanup(buf_release) = BUF_INIT;
+	node_trusted(n, both, &ca);
+	TRY_CTX(kubeconfig_replace(buf_str(text), text->len, buf_str(&ca), NULL, NULL, &next, e), e, "%s", path);
+	return node_replace(n, path, &next, 0600, e);
+}
+
+static result renew_kubeconfig(struct node *n, const char *path, bool both, struct err *e)
 {
 	struct buf kept cleanup(buf_release) = BUF_SECRET;
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
@@ -222,24 +245,26 @@ static result renew_kubeconfig(struct node *n, const char *path, struct err *e)
 	struct buf cert cleanup(buf_release) = BUF_INIT, ca cleanup(buf_release) = BUF_INIT;
 	TRY(file_read(path, MANIFEST_MAX, &text, e));
 	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
-	if (is_new(n, &c))
+	if (is_new(n, &c, both))
 		return OK;
 	if (kept_kubeconfig(n, path, &kept))
-		return node_replace(n, path, &kept, 0600, e);
+		return both ? trust_in_kubeconfig(n, path, &kept, true, e) : node_replace(n, path, &kept, 0600, e);
+	if (is_from_new(n, &c))
+		return trust_in_kubeconfig(n, path, &text, both, e);
 	if (!c.client_cert_pem || c.client_cert_path)
 		return err_set(e, ERR_INPUT, "%s does not embed a client certificate", path);
 	TRY_CTX(renewed_pair(n, c.client_cert_pem, &cert, &key, e), e, "%s", path);
-	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &ca);
+	node_trusted(n, both, &ca);
 	TRY_CTX(kubeconfig_replace(buf_str(&text), text.len, buf_str(&ca), buf_str(&cert), buf_str(&key), &next, e), e, "%s", path);
 	return node_replace(n, path, &next, 0600, e);
 }
 
-result node_admin(struct node *n, struct err *e)
+result node_admin(struct node *n, bool both, struct err *e)
 {
 	if (file_exists(n->layout.admin_conf))
-		TRY(renew_kubeconfig(n, n->layout.admin_conf, e));
+		TRY(renew_kubeconfig(n, n->layout.admin_conf, both, e));
 	if (file_exists(n->layout.super_admin_conf))
-		TRY(renew_kubeconfig(n, n->layout.super_admin_conf, e));
+		TRY(renew_kubeconfig(n, n->layout.super_admin_conf, both, e));
 	return node_observe(n, e);
 }
 
@@ -304,18 +329,20 @@ static result restart_in_place(struct node *n, struct restart *list, size_t coun
 static result new_root(struct node *n, struct err *e)
 {
 	struct buf pem cleanup(buf_release) = BUF_INIT;
-	if (!node_wants(n, FACET_ROOT, ROOT_OWN_NEW))
+	if (n->desired->bundle || !node_wants(n, FACET_ROOT, ROOT_OWN_NEW))
 		return OK;
 	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &pem);
 	return node_write_own(n, n->layout.own_root, &pem, 0644, e);
 }
 
-result node_components(struct node *n, struct err *e)
+/* The controller-manager is last, and is left out where it is about to restart with other arguments. */
+result node_components(struct node *n, bool both, struct err *e)
 {
+	bool restarts_later = n->desired->bundle && !both && node_wants(n, FACET_ROOT, ROOT_KUBEADM_NEW);
 	TRY(new_root(n, e));
-	if (n->desired->levels[FACET_COMPONENTS] >= ISSUED_NEW) {
-		TRY(renew_kubeconfig(n, n->layout.scheduler_conf, e));
-		TRY(renew_kubeconfig(n, n->layout.manager_conf, e));
+	if (both || n->desired->levels[FACET_COMPONENTS] >= ISSUED_NEW) {
+		TRY(renew_kubeconfig(n, n->layout.scheduler_conf, both, e));
+		TRY(renew_kubeconfig(n, n->layout.manager_conf, both, e));
 	}
 	const char *const scheduler_reads[] = { n->layout.scheduler_conf };
 	const char *const manager_reads[] = { n->layout.manager_conf, n->layout.own_root };
@@ -324,6 +351,6 @@ result node_components(struct node *n, struct err *e)
 		{ PROCESS_CONTROLLER_MANAGER, n->layout.manager_port, manager_reads, ARRAY_LEN(manager_reads), { 0 } },
 	};
 	TRY(node_find_processes(n, e));
-	TRY(restart_in_place(n, list, ARRAY_LEN(list), e));
+	TRY(restart_in_place(n, list, ARRAY_LEN(list) - restarts_later, e));
 	return node_observe(n, e);
 }

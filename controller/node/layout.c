@@ -214,9 +214,18 @@ static void check_manager_flags(const struct layout *l, const char *path, struct
 		{ "root-ca-file", l->flag_root_ca, ca, root },
 	};
 	for (size_t i = 0; i < ARRAY_LEN(flags); i++)
-		if (flags[i].is && !str_eq(flags[i].is, flags[i].kubeadm) && !str_eq(flags[i].is, flags[i].own))
+		if (flags[i].is && *flags[i].is && !str_eq(flags[i].is, flags[i].kubeadm) && !str_eq(flags[i].is, flags[i].own))
 			report_add_blocker(r, "UnsupportedPath", path, "--%s is %s, and nobody would change that file: set it to %s", flags[i].flag,
 					   flags[i].is, flags[i].kubeadm);
+}
+
+/* kubeadm gives nothing to sign with where the authority's key is elsewhere (controlplane/manifests.go, UsingExternalCA). */
+static char *signing_path(const struct manifest *m, const char *name, const struct desired *d, struct report *r)
+{
+	struct manifest_flag f = manifest_flag(m->yaml, name);
+	if (d->bundle && f.count == 1 && !f.apart && f.value && !*f.value)
+		return str_dup("");
+	return manifest_path(m, name, r);
 }
 
 static result learn_manager(struct layout *l, const struct desired *d, struct report *r, struct err *e)
@@ -225,8 +234,8 @@ static result learn_manager(struct layout *l, const struct desired *d, struct re
 	l->manager_manifest = str_printf("%s%s", l->root, MANAGER);
 	l->manager_aside = str_printf("%s%s", l->root, ASIDE);
 	TRY(manifest_read(l->manager_manifest, &m, r, e));
-	l->flag_signing_cert = manifest_path(&m, "cluster-signing-cert-file", r);
-	l->flag_signing_key = manifest_path(&m, "cluster-signing-key-file", r);
+	l->flag_signing_cert = signing_path(&m, "cluster-signing-cert-file", d, r);
+	l->flag_signing_key = signing_path(&m, "cluster-signing-key-file", d, r);
 	l->flag_root_ca = manifest_path(&m, "root-ca-file", r);
 	l->manager_conf = rooted(l->root, manifest_path(&m, "kubeconfig", r));
 	l->manager_port = manifest_port(&m, "secure-port", 10257, r);

@@ -54,6 +54,8 @@ result node_certs(const char *path, struct certs *ret, struct err *e) MUST_CHECK
 result node_key_file(const char *path, struct key **ret, struct err *e) MUST_CHECK;
 result node_old_key(const struct node *n, enum authority a, struct key **ret, struct err *e) MUST_CHECK;
 result node_new_key(const struct node *n, enum authority a, struct key **ret, struct err *e) MUST_CHECK;
+/* True when what the cluster had before has no key on this control plane: it is kept elsewhere (strategy Bundle). */
+bool node_is_external(const struct node *n);
 /* A kubeconfig by its full path. */
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e) MUST_CHECK;
 /* Where kubelet.conf's client certificate is; NULL when it is embedded. Caller frees. */
@@ -82,6 +84,8 @@ bool node_younger(const struct node *n, enum process p, const char *path);
 
 /* Shared by the parts of it. The level of an authority's ca.crt as it stands (FACET_TRUST's levels), FACET_UNKNOWN with a blocker. */
 int node_trust_in_file(struct node *n, enum authority a);
+/* Of the cluster's own authority; with strategy Bundle, as far as the API server is seen to refuse O. */
+int node_trust_in_force(struct node *n);
 /* Ditto of its ca.key (ISSUED_*); rehearses the bridges before there is one. */
 int node_key_level(struct node *n, enum authority a);
 /* LEAF_* of a chain, where `trust` is the level of that authority's ca.crt. */
@@ -133,9 +137,12 @@ result node_ca_key(struct node *n, enum authority a, struct err *e) MUST_CHECK;
 /* ca.crt at that level with N first, and N's key: for who reads both anew afterwards. */
 result node_write_authority(struct node *n, enum authority a, int level, struct err *e) MUST_CHECK;
 result node_signer_new(struct node *n, struct err *e) MUST_CHECK;
-result node_components(struct node *n, struct err *e) MUST_CHECK;
-result node_admin(struct node *n, struct err *e) MUST_CHECK;
-result node_kubelet(struct node *n, struct err *e) MUST_CHECK;
+/* A client certificate from N, and N trusted; both: O beside it. */
+result node_components(struct node *n, bool both, struct err *e) MUST_CHECK;
+result node_admin(struct node *n, bool both, struct err *e) MUST_CHECK;
+result node_kubelet(struct node *n, bool both, struct err *e) MUST_CHECK;
+/* The PEM of what is trusted. */
+void node_trusted(const struct node *n, bool both, struct buf *out);
 result node_kubelet_client(struct node *n, struct err *e) MUST_CHECK;
 result node_proxy_trust(struct node *n, int level, struct err *e) MUST_CHECK;
 result node_proxy_leaf(struct node *n, struct err *e) MUST_CHECK;

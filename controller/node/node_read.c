@@ -144,6 +144,15 @@ result node_new_key(const struct node *n, enum authority a, struct key **ret, st
 	return matching_key(n->of[a].new, paths, ARRAY_LEN(paths), "the new authority", ret, e);
 }
 
+bool node_is_external(const struct node *n)
+{
+	struct key *k cleanup(key_freep) = NULL;
+	struct err e;
+	if (!n->desired->bundle || !n->layout.control_plane)
+		return false;
+	return n->desired->back ? !node_new_key(n, AUTHORITY_KUBERNETES, &k, &e).ok : !node_old_key(n, AUTHORITY_KUBERNETES, &k, &e).ok;
+}
+
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e)
 {
 	return kubeconfig_load(path + strlen(n->layout.root), n->layout.root, ret, e);

@@ -32,6 +32,8 @@ bool node_younger(const struct node *n, enum process p, const char *path)
 	return n->running[p] && file_mtime(path, &written, &e).ok && process_younger(&n->processes[p], written);
 }
 
+#define CLIENT_KEY_MAX ((size_t)64 << 10)
+
 static int lower(int a, int b)
 {
 	return a < b ? a : b;
@@ -53,18 +55,33 @@ int node_trust_in_file(struct node *n, enum authority a)
 	return FACET_UNKNOWN;
 }
 
+/* What the cluster had before may be kept elsewhere, when no bridge is wanted. A controller-manager that is told to sign with a key that is
+ * not there would not start again. */
+static int level_without_key(struct node *n, enum authority a)
+{
+	const char *path = n->layout.of[a].ca_key, *flag = n->layout.flag_signing_key;
+	if (!n->desired->bundle)
+		report_add_blocker(n->report, "CAKeyMissing", path,
+				   "the certificate authority's key is not on this control plane, and the new one must be certified by "
+				   "it: copy it here (mode 0600) from where it is kept, or set spec.strategy to Bundle");
+	else if (flag && *flag && str_eq(flag, path + strlen(n->layout.root)))
+		report_add_blocker(n->report, "CAKeyMissing", path,
+				   "kube-controller-manager is to sign with it and would not start again: copy it here (mode 0600), or set "
+				   "--cluster-signing-cert-file= and --cluster-signing-key-file= to nothing, as kubeadm does for an authority "
+				   "that is kept elsewhere");
+	else
+		return n->desired->back ? ISSUED_NEW : ISSUED_OLD;
+	return FACET_UNKNOWN;
+}
+
 int node_key_level(struct node *n, enum authority a)
 {
 	const struct succession *s = &n->of[a];
 	const char *path = n->layout.of[a].ca_key;
 	struct key *k cleanup(key_freep) = NULL;
 	struct err e;
-	if (!file_exists(path)) {
-		report_add_blocker(n->report, "CAKeyMissing", path,
-				   "the certificate authority's key is not on this control plane, and the new one must be certified by "
-				   "it: copy it here (mode 0600) from where it is kept");
-		return FACET_UNKNOWN;
-	}
+	if (!file_exists(path))
+		return level_without_key(n, a);
 	if (!node_key_file(path, &k, &e).ok) {
 		node_unreadable(n, path, &e);
 		return FACET_UNKNOWN;
@@ -75,7 +92,7 @@ int node_key_level(struct node *n, enum authority a)
 		foreign(n, path, "is the key of");
 		return FACET_UNKNOWN;
 	}
-	if (!s->bridge && cert_not_after_ms(s->old) >= clock_now_ms())
+	if (!s->bridge && !n->desired->bundle && cert_not_after_ms(s->old) >= clock_now_ms())
 		node_rehearse_bridges(n, a, k);
 	return ISSUED_OLD;
 }
@@ -88,6 +105,15 @@ static bool flag_is(const struct node *n, const char *flag, const char *path)
 	return value && str_ends(path, value) && strlen(path) == strlen(n->layout.root) + strlen(value);
 }
 
+/* Nothing is signed here: neither with O nor with a bundle that ca.crt becomes. On the way back that is what there was. */
+static int level_of_no_signer(const struct node *n)
+{
+	bool alone = n->report->levels[FACET_TRUST] == TRUST_NEW && flag_is(n, "root-ca-file", n->layout.of[AUTHORITY_KUBERNETES].ca_crt);
+	if (!n->desired->back)
+		return SIGNER_OWN_OLD;
+	return alone ? SIGNER_KUBEADM_NEW : SIGNER_OWN_NEW;
+}
+
 /* The signing pair is re-read when its file changes (dynamic_cafile_content.go's sibling for pairs), so the file says it all. */
 static int signer_level(const struct node *n)
 {
@@ -96,6 +122,8 @@ static int signer_level(const struct node *n)
 	bool own = flag_is(n, "cluster-signing-cert-file", n->layout.own_signer);
 	if (!n->running[PROCESS_CONTROLLER_MANAGER])
 		return SIGNER_KUBEADM_OLD;
+	if (n->desired->bundle && str_eq(process_flag(&n->processes[PROCESS_CONTROLLER_MANAGER], "cluster-signing-cert-file"), ""))
+		return level_of_no_signer(n);
 	if (!own)
 		return n->report->levels[FACET_TRUST] == TRUST_NEW && n->report->levels[FACET_CA_KEY] == ISSUED_NEW &&
 				       n->of[AUTHORITY_KUBERNETES].new && flag_is(n, "cluster-signing-cert-file", n->layout.of[AUTHORITY_KUBERNETES].ca_crt)
@@ -270,32 +298,50 @@ static bool read_kubeconfig(struct node *n, const char *path, struct kubeconfig 
 	return false;
 }
 
-/* ISSUED_NEW when the leaf is from N and N alone is trusted; a file that is not there counts as anything. */
-static int kubeconfig_level(struct node *n, const char *path, bool may_be_absent, enum leaf_kind kind)
+/* Of a kubeconfig: `only` is ISSUED_NEW when the leaf is from N and N alone is trusted, `both` when O may be trusted beside it. */
+struct client_level {
+	int only, both;
+};
+
+static struct client_level lower_client(struct client_level a, struct client_level b)
 {
+	return (struct client_level){ lower(a.only, b.only), lower(a.both, b.both) };
+}
+
+static void set_client(struct node *n, enum facet only, enum facet both, struct client_level level, bool fresh)
+{
+	set(n, only, level.only == ISSUED_NEW && !fresh ? ISSUED_OLD : level.only);
+	set(n, both, level.both == ISSUED_NEW && !fresh ? ISSUED_OLD : level.both);
+}
+
+/* A file that is not there counts as anything. */
+static struct client_level kubeconfig_level(struct node *n, const char *path, bool may_be_absent, enum leaf_kind kind)
+{
+	static const struct client_level UNKNOWN = { FACET_UNKNOWN, FACET_UNKNOWN }, NEW = { ISSUED_NEW, ISSUED_NEW };
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	int holds = 0;
 	if (may_be_absent && !file_exists(path))
-		return ISSUED_NEW;
+		return NEW;
 	if (!read_kubeconfig(n, path, &c, &leaf, &holds))
-		return FACET_UNKNOWN;
+		return UNKNOWN;
 	int issuer = node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf);
 	check_leaf(n, AUTHORITY_KUBERNETES, path, leaf, kind);
 	if (holds & HOLDS_OTHER)
 		foreign(n, path, "trusts what is");
 	if (issuer == HOLDS_OTHER || (holds & HOLDS_OTHER))
-		return FACET_UNKNOWN;
-	return issuer == HOLDS_NEW && holds == HOLDS_NEW ? ISSUED_NEW : ISSUED_OLD;
+		return UNKNOWN;
+	return (struct client_level){ issuer == HOLDS_NEW && holds == HOLDS_NEW ? ISSUED_NEW : ISSUED_OLD,
+				      issuer == HOLDS_NEW && (holds & HOLDS_NEW) ? ISSUED_NEW : ISSUED_OLD };
 }
 
 static void observe_components(struct node *n)
 {
-	int level = lower(kubeconfig_level(n, n->layout.scheduler_conf, false, LEAF_WITH_NEW_KEY),
-			  kubeconfig_level(n, n->layout.manager_conf, false, LEAF_WITH_NEW_KEY));
+	struct client_level level = lower_client(kubeconfig_level(n, n->layout.scheduler_conf, false, LEAF_WITH_NEW_KEY),
+						 kubeconfig_level(n, n->layout.manager_conf, false, LEAF_WITH_NEW_KEY));
 	bool fresh = node_younger(n, PROCESS_SCHEDULER, n->layout.scheduler_conf) &&
 		     node_younger(n, PROCESS_CONTROLLER_MANAGER, n->layout.manager_conf);
-	set(n, FACET_COMPONENTS, level == ISSUED_NEW && !fresh ? ISSUED_OLD : level);
+	set_client(n, FACET_COMPONENTS, FACET_COMPONENTS_BOTH, level, fresh);
 }
 
 static void observe_admin(struct node *n)
@@ -303,8 +349,9 @@ static void observe_admin(struct node *n)
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
-	set(n, FACET_ADMIN, lower(kubeconfig_level(n, n->layout.admin_conf, true, LEAF_WITH_NEW_KEY),
-				  kubeconfig_level(n, n->layout.super_admin_conf, true, LEAF_WITH_NEW_KEY)));
+	set_client(n, FACET_ADMIN, FACET_ADMIN_BOTH, lower_client(kubeconfig_level(n, n->layout.admin_conf, true, LEAF_WITH_NEW_KEY),
+								  kubeconfig_level(n, n->layout.super_admin_conf, true, LEAF_WITH_NEW_KEY)),
+		   true);
 	if (node_kubeconfig(n, n->layout.admin_conf, &c, &e).ok && c.client_cert_pem &&
 	    cert_from_pem(c.client_cert_pem, strlen(c.client_cert_pem), &leaf, &e).ok)
 		n->report->admin_subject = cert_subject(leaf);
@@ -328,9 +375,9 @@ static void check_kubelet_files(struct node *n)
 /* kubelet.conf is written last (see node_kubelet), so a kubelet that is younger than it has read all. */
 static void observe_kubelet(struct node *n)
 {
-	int level = kubeconfig_level(n, n->layout.kubelet_conf, false, LEAF_OF_KUBELET);
+	struct client_level level = kubeconfig_level(n, n->layout.kubelet_conf, false, LEAF_OF_KUBELET);
 	bool fresh = node_younger(n, PROCESS_KUBELET, n->layout.kubelet_conf);
-	set(n, FACET_KUBELET, level == ISSUED_NEW && !fresh ? ISSUED_OLD : level);
+	set_client(n, FACET_KUBELET, FACET_KUBELET_BOTH, level, fresh);
 	check_kubelet_files(n);
 }
 
@@ -440,7 +487,7 @@ static void observe_components_of_plane(struct node *n)
 
 static bool is_on_workers(enum facet f)
 {
-	return f == FACET_TRUST || f == FACET_KUBELET || f == FACET_KUBELET_SERVER || f == FACET_CLEAN;
+	return f == FACET_TRUST || f == FACET_KUBELET || f == FACET_KUBELET_BOTH || f == FACET_KUBELET_SERVER || f == FACET_CLEAN;
 }
 
 /* What is not there, or is not rotated. */
@@ -454,9 +501,42 @@ static void observe_absences(struct node *n)
 	}
 }
 
+/* The client certificate of O's that the API server had towards kubelets. NULL when none is kept, or it is refused for its age anyway. */
+static struct cert *old_client(const struct node *n)
+{
+	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.kubelet_client_crt);
+	struct certs list cleanup(certs_release) = { 0 };
+	struct err e;
+	if (!node_certs(backup, &list, &e).ok || node_issuer(&n->of[AUTHORITY_KUBERNETES], list.items[0]) != HOLDS_OLD ||
+	    cert_not_after_ms(list.items[0]) < clock_now_ms())
+		return NULL;
+	return cert_copy(list.items[0]);
+}
+
+/* O has issued no probe where its key is not at hand. What could not be asked is not known to be in force. */
+static bool old_is_refused(const struct node *n)
+{
+	struct cert *leaf cleanup(cert_freep) = old_client(n);
+	struct buf pem cleanup(buf_release) = BUF_INIT, key cleanup(buf_release) = BUF_SECRET;
+	bool trusted = true;
+	struct err e;
+	if (!leaf || !remote_available())
+		return true;
+	cert_to_pem(leaf, &pem);
+	return file_read(n->layout.kubelet_client_key, CLIENT_KEY_MAX, &key, &e).ok &&
+	       remote_client_trusted(n->layout.api_host, n->layout.api_port, buf_str(&pem), buf_str(&key), &trusted, &e).ok && !trusted;
+}
+
+int node_trust_in_force(struct node *n)
+{
+	int level = node_trust_in_file(n, AUTHORITY_KUBERNETES);
+	bool asked = level == TRUST_NEW && n->desired->bundle && n->layout.control_plane;
+	return asked && !old_is_refused(n) ? TRUST_BOTH : level;
+}
+
 static void observe_kubernetes(struct node *n)
 {
-	set(n, FACET_TRUST, node_trust_in_file(n, AUTHORITY_KUBERNETES));
+	set(n, FACET_TRUST, node_trust_in_force(n));
 	if (n->layout.control_plane)
 		observe_components_of_plane(n);
 	observe_kubelet(n);
@@ -489,12 +569,12 @@ static void forget_observation(struct report *r)
 		r->levels[f] = FACET_UNKNOWN;
 }
 
-/* The file of containers that have read that authority. */
-static char *readers_of(const struct node *n, const struct cert *ca)
+/* The file of containers that have read that authority; alone: and no other. */
+static char *readers_of(const struct node *n, const struct cert *ca, bool alone)
 {
 	char fingerprint[CERT_FINGERPRINT_SIZE];
 	cert_fingerprint(ca, fingerprint);
-	return str_printf("%s/read-%.16s", n->layout.run_dir, fingerprint);
+	return str_printf("%s/read-%s%.16s", n->layout.run_dir, alone ? "alone-" : "", fingerprint);
 }
 
 static result observe_pods(struct node *n, struct err *e)
@@ -505,8 +585,10 @@ static result observe_pods(struct node *n, struct err *e)
 		return OK;
 	if (!n->of[AUTHORITY_KUBERNETES].new)
 		return podca_mounters(dir, n->of[AUTHORITY_KUBERNETES].old, n->report, e);
-	char *new cleanup(str_freep) = readers_of(n, n->of[AUTHORITY_KUBERNETES].new), *old cleanup(str_freep) = readers_of(n, n->of[AUTHORITY_KUBERNETES].old);
-	const struct podca_memory memory = { .new = new, .old = old };
+	bool forget = n->desired->forget;
+	char *new cleanup(str_freep) = readers_of(n, n->of[AUTHORITY_KUBERNETES].new, forget);
+	char *old cleanup(str_freep) = readers_of(n, n->of[AUTHORITY_KUBERNETES].old, false);
+	const struct podca_memory memory = { .new = new, .old = old, .forget = forget };
 	TRY(file_mkdir(n->layout.run_dir, 0700, e));
 	return podca_look(dir, &memory, n->of[AUTHORITY_KUBERNETES].old, n->of[AUTHORITY_KUBERNETES].new, n->report, e);
 }

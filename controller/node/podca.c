@@ -28,6 +28,7 @@ struct look {
 	struct mounted *items;
 	size_t n;
 	struct report *report;
+	bool forget;                          /* only who has read N alone has read it */
 	struct strs remembered, seen;         /* containers that have read N: known before, and now */
 	struct strs remembered_old, seen_old; /* that have read O: who asks is a run that goes back, for which O is new */
 	struct strs doubtful_old;             /* that may not have read O, by one of their processes */
@@ -204,7 +205,7 @@ static void container_seen(void *context, const char *uid, const char *id, int64
 	if (!m)
 		return;
 	char *key cleanup(str_freep) = str_printf("%.*s:%.*s", UID_PART, uid, ID_PART, id);
-	bool has_read = strs_has(&l->remembered, key) || (m->has_new && started_after(m, started_ms));
+	bool has_read = strs_has(&l->remembered, key) || (m->has_new && !(l->forget && m->has_old) && started_after(m, started_ms));
 	/* before N is published alone for the first time, nobody who runs beside O alone has read anything else */
 	bool has_read_old = strs_has(&l->remembered_old, key) || (m->all_old && (!m->any_new || started_after(m, started_ms)));
 	/* several processes live in one container; one that started late says nothing about the first */
@@ -296,7 +297,8 @@ result podca_mounters(const char *kubelet_dir, const struct cert *ca, struct rep
 result podca_look(const char *kubelet_dir, const struct podca_memory *memory, const struct cert *old_ca, const struct cert *new_ca,
 		  struct report *r, struct err *e)
 {
-	struct look l cleanup(look_release) = { .old_ca = old_ca, .new_ca = new_ca, .report = r };
+	struct look l cleanup(look_release) = { .old_ca = old_ca, .new_ca = new_ca, .report = r, .forget = memory->forget };
+	r->pods_forget = memory->forget;
 	TRY(look_at_pods(&l, kubelet_dir, e));
 	recall(memory->new, &l.remembered);
 	recall(memory->old, &l.remembered_old);

@@ -18,6 +18,7 @@
 /* Files of remembered containers: who has read N, who has read O. A run that goes back gives them the other way round. */
 struct podca_memory {
 	const char *new, *old;
+	bool forget; /* who has read N, and N alone; `new` is a file of its own then */
 };
 
 /* Fills r's pods_* fields. kubelet_dir: "/var/lib/kubelet". */
