@@ -1,6 +1,7 @@
 /* The authorities' Secrets: the run under way (role `next`), and which triggers are recorded. What the world can't show by
  * itself, which of two CAs is old, stands here. */
 #include "consumer.h"
+#include "request.h"
 
 #include <string.h>
 
@@ -45,8 +46,11 @@ static void exchange(char **a, char **b)
 	*b = kept;
 }
 
+/* Without bridges there is nothing to wait for but N. */
 static bool is_whole(const struct run *run)
 {
+	if (run->strategy == STRATEGY_BUNDLE)
+		return run->of[AUTHORITY_KUBERNETES].new_pem && run->of[AUTHORITY_KUBERNETES].old_pem;
 	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
 		if (authority_in(run->authorities, (enum authority)a) && (!run->of[a].back_pem || !run->of[a].bridge_pem))
 			return false;
@@ -65,6 +69,9 @@ static void turn_round(struct observation *o)
 		exchange(&run->of[a].bridge_pem, &run->of[a].back_pem);
 	}
 	exchange(&o->credentials.probe_old, &o->credentials.probe_new);
+	bool had_old = run->has_old_probe;
+	run->has_old_probe = run->has_new_probe;
+	run->has_new_probe = had_old;
 	str_freep(&run->leg);
 	run->leg = str_printf("%s-back", run->id);
 }
@@ -121,6 +128,15 @@ static void read_probes(struct observation *o, const struct json *secret)
 	run->has_old_probe = o->credentials.probe_key && probe_lives(o->credentials.probe_old, o->world->now_ms);
 }
 
+/* A copy that can't be read is told by request_obey_copy; there was but Bridge before there was this field. */
+static enum strategy copied_strategy(const char *spec)
+{
+	struct json *copy cleanup(json_freep) = NULL;
+	struct err e;
+	enum strategy s = spec && json_parse(spec, strlen(spec), &copy, &e).ok ? request_copied_strategy(copy) : STRATEGY_BRIDGE;
+	return s == STRATEGY_COUNT ? STRATEGY_BRIDGE : s;
+}
+
 /* The lead's Secret, as if it were the first. */
 static void read_run(struct observation *o, enum authority lead, const struct json *secret)
 {
@@ -141,6 +157,7 @@ static void read_run(struct observation *o, enum authority lead, const struct js
 	run->owner = str_dup(json_str_or(json_at(secret, "metadata", "annotations", ANNOTATION_OWNER, NULL), ""));
 	run->spec = annotation(secret, ANNOTATION_SPEC) ? str_dup(annotation(secret, ANNOTATION_SPEC)) : NULL;
 	read_latches(run, secret);
+	run->strategy = copied_strategy(run->spec);
 	const char *started = annotation(secret, ANNOTATION_STARTED);
 	if (!started || !time_parse(started, &run->started_ms, &e).ok)
 		run->started_ms = o->world->now_ms;
@@ -259,6 +276,8 @@ static result authority_observe(struct observation *o, struct err *e)
 	keep_parts(&o->world->run);
 	if (o->world->run.rollback)
 		turn_round(o);
+	if (o->world->run.exists)
+		o->world->run.mark = str_printf("%s%s", o->world->run.leg, world_pods_forget(o->world) ? "-only" : "");
 	TRY(read_published(o, e));
 	describe_all(o);
 	return OK;

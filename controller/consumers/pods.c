@@ -77,7 +77,8 @@ struct pod_look {
 	bool old, unseen, running;
 };
 
-static void look_at_containers(const struct json *list, const char *uid, const struct node_report *slot, struct pod_look *ret)
+/* answers: the report is the answer to what is asked of pods now. */
+static void look_at_containers(const struct json *list, const char *uid, const struct node_report *slot, bool answers, struct pod_look *ret)
 {
 	json_each(c, list) {
 		const struct json *running = json_at(c, "state", "running", NULL);
@@ -85,7 +86,7 @@ static void look_at_containers(const struct json *list, const char *uid, const s
 			continue;
 		ret->running = true;
 		/* startedAt has whole seconds, cut off */
-		if (!slot->has || time_of(json_get(running, "startedAt")) + 999 > slot->report.at_ms)
+		if (!answers || time_of(json_get(running, "startedAt")) + 999 > slot->report.at_ms)
 			ret->unseen = true;
 		else if (in_list(&slot->report.pods_old, uid, bare_container_id(c)))
 			ret->old = true;
@@ -245,8 +246,9 @@ static bool look_at_workload(struct look *l, struct node_state *n, const struct 
 {
 	const char *uid = json_str_or(json_at(pod, "metadata", "uid", NULL), "");
 	struct pod_look seen = { 0 };
-	look_at_containers(json_at(pod, "status", "containerStatuses", NULL), uid, slot, &seen);
-	look_at_containers(json_at(pod, "status", "initContainerStatuses", NULL), uid, slot, &seen);
+	bool answers = slot->has && slot->report.pods_forget == world_pods_forget(l->o->world);
+	look_at_containers(json_at(pod, "status", "containerStatuses", NULL), uid, slot, answers, &seen);
+	look_at_containers(json_at(pod, "status", "initContainerStatuses", NULL), uid, slot, answers, &seen);
 	bool stale = slot->has && in_list(&slot->report.pods_stale, uid, NULL);
 	bool known_user = mounts_ca(pod);
 	look_at_mixed(l, n, slot, pod, uid);
@@ -336,7 +338,7 @@ static void examine_rollout(struct look *l, struct straggler *s, const struct js
 {
 	const char *person = not_restartable(s, object);
 	const char *mark = json_str(json_at(object, "spec", "template", "metadata", "annotations", ANNOTATION_RESTARTED, NULL));
-	s->restarted = l->o->world->run.exists && str_eq(mark, l->o->world->run.leg);
+	s->restarted = l->o->world->run.exists && str_eq(mark, l->o->world->run.mark);
 	s->restartable = !person;
 	s->system = str_eq(s->kind, "DaemonSet") && str_eq(s->namespace, "kube-system");
 	if (person) {

@@ -82,9 +82,9 @@ static enum seen probe(struct observation *o, const char *address, int port, con
 /* Only what is not yet as it must become is looked at again. */
 static void look(struct observation *o, const char *address, int port, enum seen *accepts_new, enum seen *accepts_old)
 {
-	if (*accepts_new != SEEN_YES)
+	if (*accepts_new != SEEN_YES && o->world->run.has_new_probe)
 		*accepts_new = probe(o, address, port, o->credentials.probe_new);
-	if (*accepts_old != SEEN_NO)
+	if (*accepts_old != SEEN_NO && o->world->run.has_old_probe)
 		*accepts_old = probe(o, address, port, o->credentials.probe_old);
 }
 
@@ -104,7 +104,9 @@ static void look_at_node(struct observation *o, struct node_state *n)
 
 static result servers_observe(struct observation *o, struct err *e UNUSED)
 {
-	if (!o->world->run.has_new_probe || !o->world->run.has_old_probe)
+	bool either = world_strategy(o->world) == STRATEGY_BUNDLE;
+	bool old = o->world->run.has_old_probe, new = o->world->run.has_new_probe;
+	if (either ? !old && !new : !old || !new)
 		return OK;
 	for (size_t i = 0; i < o->world->n_nodes; i++)
 		look_at_node(o, &o->world->nodes[i]);

@@ -42,7 +42,7 @@ static result restart_workload(const struct applier *a, const struct action *act
 	struct json *patch cleanup(json_freep) = json_object();
 	struct json *template = json_ensure_object(json_ensure_object(patch, "spec"), "template");
 	json_set_str(json_ensure_object(json_ensure_object(template, "metadata"), "annotations"), ANNOTATION_RESTARTED,
-		     a->world->run.leg);
+		     a->world->run.mark);
 	return kube_patch(a->kube, path, KUBE_STRATEGIC_PATCH, patch, NULL, e);
 }
 

@@ -77,7 +77,8 @@ static result make(const struct applier *a, enum authority authority, const char
 	struct cert *old cleanup(cert_freep) = NULL;
 	TRY(cert_from_pem(old_pem, strlen(old_pem), &old, e));
 	TRY(obtain(a, authority, id, old, ret, e));
-	TRY_CTX(ca_cross_sign(old, ret->cert, ret->key, now, &ret->bridge_back, e), e, "certifying the old authority by the new one");
+	if (world_strategy(a->world) == STRATEGY_BRIDGE)
+		TRY_CTX(ca_cross_sign(old, ret->cert, ret->key, now, &ret->bridge_back, e), e, "certifying the old authority by the new one");
 	return authority == AUTHORITY_KUBERNETES ? make_probe(ret, now, &ret->probe_key, &ret->probe, e) : OK;
 }
 
@@ -100,7 +101,8 @@ static void add_pems(struct json *data, const struct made *m, const char *old_pe
 	set_cert(data, "tls.crt", m->cert);
 	set_key(data, "tls.key", m->key);
 	set_data(data, "old.crt", old_pem);
-	set_cert(data, "bridge-back.crt", m->bridge_back);
+	if (m->bridge_back)
+		set_cert(data, "bridge-back.crt", m->bridge_back);
 	if (!m->probe)
 		return;
 	set_key(data, "probe.key", m->probe_key);

@@ -153,6 +153,9 @@ static result make_desired(const struct applier *a, const struct action *action,
 	}
 	d.certify = action->certify;
 	d.gate = needs_gate(a, action);
+	d.bundle = world_strategy(a->world) == STRATEGY_BUNDLE;
+	d.back = run->back;
+	d.forget = world_pods_forget(a->world);
 	d.leaf_validity_ms = a->world->request ? a->world->request->leaf_validity_ms : 0;
 	for (size_t f = 0; f < FACET_COUNT; f++)
 		d.levels[f] = action->levels[f] == FACET_UNTOUCHED_LEVEL ? FACET_UNTOUCHED : action->levels[f];
