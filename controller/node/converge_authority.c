@@ -78,11 +78,13 @@ result node_ca_key(struct node *n, enum authority a, struct err *e)
 {
 	struct key *k cleanup(key_freep) = NULL;
 	int trust = n->report->levels[FACETS_OF[a].trust];
+	bool goes = n->desired->back && node_is_external(n);
+	if (!goes)
+		TRY(node_new_key(n, a, &k, e));
 	if (trust < TRUST_BOTH)
 		return err_set(e, ERR_CONFLICT, "%s does not hold the new authority yet", n->layout.of[a].ca_crt);
-	if (n->desired->back && node_is_external(n))
+	if (goes)
 		return take_key_away(n, a, trust, e);
-	TRY(node_new_key(n, a, &k, e));
 	TRY(write_authority(n, a, trust, k, e));
 	return node_observe(n, e);
 }

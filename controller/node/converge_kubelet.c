@@ -139,7 +139,7 @@ static bool trusts_new(const struct node *n, const struct kubeconfig *c, bool bo
 static result write_files(struct node *n, bool both, bool *ret_written, struct err *e)
 {
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
-	struct buf text cleanup(buf_release) = BUF_SECRET, next cleanup(buf_release) = BUF_SECRET;
+	struct buf text cleanup(buf_release) = BUF_SECRET, was cleanup(buf_release) = BUF_SECRET, next cleanup(buf_release) = BUF_SECRET;
 	struct buf cert cleanup(buf_release) = BUF_INIT, key cleanup(buf_release) = BUF_SECRET, ca cleanup(buf_release) = BUF_INIT;
 	const char *path = n->layout.kubelet_conf;
 	TRY(file_read(path, MANIFEST_MAX, &text, e));
@@ -149,6 +149,9 @@ static result write_files(struct node *n, bool both, bool *ret_written, struct e
 		*ret_written = false;
 		return OK;
 	}
+	bool comes_back = !have && !c.client_cert_path && node_kept_kubeconfig(n, path, &was);
+	const struct buf *from = comes_back ? &was : &text;
+	have = have || comes_back;
 	char *kept cleanup(str_freep) = !have && c.client_cert_path ? kept_dated(n) : NULL;
 	if (!have && !kept)
 		TRY(new_certificate(n, &c, &cert, &key, e));
@@ -158,7 +161,7 @@ static result write_files(struct node *n, bool both, bool *ret_written, struct e
 		TRY(write_dated(n, c.client_cert_path, &cert, &key, e));
 	bool embed = !have && !c.client_cert_path;
 	node_trusted(n, both, &ca);
-	TRY_CTX(kubeconfig_replace(buf_str(&text), text.len, buf_str(&ca), embed ? buf_str(&cert) : NULL, embed ? buf_str(&key) : NULL,
+	TRY_CTX(kubeconfig_replace(buf_str(from), from->len, buf_str(&ca), embed ? buf_str(&cert) : NULL, embed ? buf_str(&key) : NULL,
 				   &next, e), e, "%s", path);
 	TRY(node_replace(n, path, &next, 0600, e));
 	*ret_written = true;

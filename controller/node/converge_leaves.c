@@ -216,8 +216,7 @@ static bool is_new(const struct node *n, const struct kubeconfig *c, bool both)
 	       (both ? (holds & HOLDS_NEW) != 0 : holds == HOLDS_NEW);
 }
 
-/* The kubeconfig that the run has replaced, when N issued what it holds: a run that goes back. */
-static bool kept_kubeconfig(const struct node *n, const char *path, struct buf *ret)
+bool node_kept_kubeconfig(const struct node *n, const char *path, struct buf *ret)
 {
 	char *backup cleanup(str_freep) = node_backup_path(n, path);
 	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
@@ -247,7 +246,7 @@ static result renew_kubeconfig(struct node *n, const char *path, bool both, stru
 	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
 	if (is_new(n, &c, both))
 		return OK;
-	if (kept_kubeconfig(n, path, &kept))
+	if (node_kept_kubeconfig(n, path, &kept))
 		return both ? trust_in_kubeconfig(n, path, &kept, true, e) : node_replace(n, path, &kept, 0600, e);
 	if (is_from_new(n, &c))
 		return trust_in_kubeconfig(n, path, &text, both, e);

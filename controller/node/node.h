@@ -141,6 +141,8 @@ result node_signer_new(struct node *n, struct err *e) MUST_CHECK;
 result node_components(struct node *n, bool both, struct err *e) MUST_CHECK;
 result node_admin(struct node *n, bool both, struct err *e) MUST_CHECK;
 result node_kubelet(struct node *n, bool both, struct err *e) MUST_CHECK;
+/* The kubeconfig that the run has replaced, when N issued what it holds: a run that goes back. */
+bool node_kept_kubeconfig(const struct node *n, const char *path, struct buf *ret_secret);
 /* The PEM of what is trusted. */
 void node_trusted(const struct node *n, bool both, struct buf *out);
 result node_kubelet_client(struct node *n, struct err *e) MUST_CHECK;

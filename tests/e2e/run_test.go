@@ -24,6 +24,7 @@ type rotation struct {
 	trigger     string
 	authorities []string // that are replaced
 	manifest    []byte
+	twice       bool            // strategy Bundle: clients restart to know both authorities, and to forget the old one
 	accepted    map[string]bool // names of stragglers that were accepted
 
 	keys     *probe.Keyring
@@ -74,6 +75,14 @@ func (c *complaints) all() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.list...)
+}
+
+// often gives how many restarts a run needs of what Bridge restarts once.
+func (r *rotation) often() int {
+	if r.twice {
+		return 2
+	}
+	return 1
 }
 
 // prepare looks at everything as it is, and starts the probes. Without authorities it is the one that is the

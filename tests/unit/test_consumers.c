@@ -85,7 +85,7 @@ static void api_start(struct api *a)
 	char *url cleanup(str_freep) = peer_url(a->peer, "");
 	assert_ok(kube_from_identity(url, &(struct http_identity){ .ca_pem = server_ca->pem }, &a->kube, &e), e);
 	a->settings = (struct settings){ .namespace = "certrotation", .node_namespace = "certrotation-nodes" };
-	a->world.run = (struct run){ .exists = true, .id = str_dup("0123456789ab"), .leg = str_dup("0123456789ab"), .authorities = AUTHORITY_BIT(AUTHORITY_KUBERNETES),
+	a->world.run = (struct run){ .exists = true, .id = str_dup("0123456789ab"), .leg = str_dup("0123456789ab"), .mark = str_dup("0123456789ab"), .authorities = AUTHORITY_BIT(AUTHORITY_KUBERNETES),
 				   .of = { [AUTHORITY_KUBERNETES] = { .old_pem = str_dup(old_ca->pem), .new_pem = str_dup(new_ca->pem) } } };
 	a->o = (struct observation){ .kube = a->kube, .world = &a->world, .settings = &a->settings, .reports = a->reports };
 }

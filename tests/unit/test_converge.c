@@ -266,6 +266,28 @@ result remote_kubelet_looks(const struct remote_identity *id, int port, int64_t 
 	return OK;
 }
 
+/* As the API server does: whoever is in the file. */
+result remote_client_trusted(const char *host, int port, const char *cert_pem, const char *key_pem, bool *ret_trusted, struct err *e)
+{
+	struct certs list cleanup(certs_release) = { 0 };
+	struct cert *leaf cleanup(cert_freep) = NULL;
+	char *now cleanup(str_freep) = tree_read(machine_tree, PKI "ca.crt");
+	(void)host;
+	assert_int_equal(port, 6443);
+	assert_non_null(key_pem);
+	TRY(certs_from_pem(now, strlen(now), &list, e));
+	TRY(cert_from_pem(cert_pem, strlen(cert_pem), &leaf, e));
+	*ret_trusted = false;
+	for (size_t i = 0; i < list.n; i++)
+		*ret_trusted = *ret_trusted || cert_issued_by(leaf, list.items[i]);
+	return OK;
+}
+
+result remote_proxy_trusted(const char *host, int port, const char *cert_pem, const char *key_pem, bool *ret_trusted, struct err *e)
+{
+	return remote_client_trusted(host, port, cert_pem, key_pem, ret_trusted, e);
+}
+
 struct remote_dialer *remote_dialer_new(const struct remote_identity *id)
 {
 	(void)id;
@@ -466,6 +488,25 @@ static void run_release(struct run *r)
 	str_freep(&r->new_key);
 }
 
+/* Bundle: without a bridge; on the way back O and N are exchanged. */
+static struct {
+	bool bundle, back;
+} kind;
+
+static void set_kind(struct run *r)
+{
+	struct succession *s = &r->node.of[AUTHORITY_KUBERNETES];
+	r->desired.bundle = kind.bundle;
+	r->desired.back = kind.back;
+	if (kind.bundle)
+		cert_freep(&s->bridge);
+	if (kind.back) {
+		struct cert *old = s->old;
+		s->old = s->new;
+		s->new = old;
+	}
+}
+
 static result begin(const struct tree *t, struct run *r, struct err *e)
 {
 	*r = (struct run){ 0 };
@@ -478,6 +519,7 @@ static result begin(const struct tree *t, struct run *r, struct err *e)
 	r->node = (struct node){ .desired = &r->desired, .report = &r->report, .new_key_dir = r->new_key, .of = { [AUTHORITY_KUBERNETES] = {
 					 cert_copy(old_ca.cert), cert_copy(new_ca.cert), cert_copy(bridge) } }, .until_ms = clock_monotonic_ms() + 20000 };
 	r->node.layout.root = str_dup(t->root);
+	set_kind(r);
 	TRY(layout_heal(t->root, e));
 	TRY(node_observe(&r->node, e));
 	TRY(node_sweep(&r->node, e));
@@ -555,8 +597,8 @@ static void assert_whole(const struct tree *t)
 	static const char *const configs[] = { "/etc/kubernetes/admin.conf", "/etc/kubernetes/super-admin.conf", "/etc/kubernetes/kubelet.conf",
 					       "/etc/kubernetes/scheduler.conf", "/etc/kubernetes/controller-manager.conf" };
 	struct certs trust cleanup(certs_release) = certs_at(t, PKI "ca.crt");
-	struct key *k cleanup(key_freep) = key_at(t, PKI "ca.key");
-	assert_true(cert_matches_key(old_ca.cert, k) || cert_matches_key(new_ca.cert, k));
+	struct key *k cleanup(key_freep) = kind.bundle && !tree_has(t, PKI "ca.key") ? NULL : key_at(t, PKI "ca.key");
+	assert_true(!k || cert_matches_key(old_ca.cert, k) || cert_matches_key(new_ca.cert, k));
 	assert_pair(t, PKI "apiserver");
 	assert_pair(t, PKI "apiserver-kubelet-client");
 	for (size_t i = 0; i < ARRAY_LEN(configs); i++)
@@ -741,6 +783,146 @@ static void test_a_worker(void **state)
 	assert_int_equal(again.report.restarted.n, 0);
 }
 
+/* --- Without a bridge ----------------------------------------------------------------------------------------------------------------------- */
+
+static const struct stage bundle_stages[] = {
+	{ FACET_SIGNER, SIGNER_OWN_OLD },     { FACET_ROOT, ROOT_OWN_BOTH },	    { FACET_TRUST, TRUST_BOTH },
+	{ FACET_CA_KEY, ISSUED_NEW },	      { FACET_SIGNER, SIGNER_OWN_NEW },	    { FACET_ADMIN_BOTH, ISSUED_NEW },
+	{ FACET_COMPONENTS_BOTH, ISSUED_NEW }, { FACET_KUBELET_BOTH, ISSUED_NEW },  { FACET_KUBELET_CLIENT, ISSUED_NEW },
+	{ FACET_SERVER_LEAF, LEAF_NEW },      { FACET_TRUST, TRUST_NEW },	    { FACET_ADMIN, ISSUED_NEW },
+	{ FACET_COMPONENTS, ISSUED_NEW },     { FACET_SIGNER, SIGNER_KUBEADM_NEW }, { FACET_ROOT, ROOT_KUBEADM_NEW },
+	{ FACET_KUBELET, ISSUED_NEW },	      { FACET_CLEAN, CLEAN_YES },
+};
+#define BEFORE_SERVERS 9 /* stages after which a run can be taken back */
+
+/* As kubeadm makes it where the authority's key is elsewhere. */
+static struct tree external_tree(void)
+{
+	struct tree t = control_plane_tree();
+	char *key cleanup(str_freep) = tree_path(&t, PKI "ca.key");
+	assert_int_equal(remove(key), 0);
+	tree_edit(&t, MANAGER, "--cluster-signing-cert-file=" PKI "ca.crt", "--cluster-signing-cert-file=");
+	tree_edit(&t, MANAGER, "--cluster-signing-key-file=" PKI "ca.key", "--cluster-signing-key-file=");
+	return t;
+}
+
+static bool trusts(const struct tree *t, const char *path, const struct cert *ca)
+{
+	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
+	struct certs list cleanup(certs_release) = { 0 };
+	struct err e = { 0 };
+	bool found = false;
+	assert_ok(kubeconfig_load(path, t->root, &c, &e), e);
+	assert_ok(certs_from_pem(c.ca_pem, strlen(c.ca_pem), &list, &e), e);
+	for (size_t i = 0; i < list.n; i++)
+		found = found || cert_equal(list.items[i], ca);
+	return found;
+}
+
+/* Who is a client here knows what the server presents, at any moment. */
+static void assert_clients_know_the_server(const struct tree *t)
+{
+	static const char *const clients[] = { "admin.conf", "super-admin.conf", "kubelet.conf", "scheduler.conf", "controller-manager.conf" };
+	struct certs server cleanup(certs_release) = certs_at(t, PKI "apiserver.crt");
+	const struct cert *by = cert_issued_by(server.items[0], new_ca.cert) ? new_ca.cert : old_ca.cert;
+	assert_int_equal(server.n, 1);
+	for (size_t i = 0; i < ARRAY_LEN(clients); i++) {
+		char *path cleanup(str_freep) = str_printf("/etc/kubernetes/%s", clients[i]);
+		if (!trusts(t, path, by))
+			fail_msg("%s does not trust what the API server presents", clients[i]);
+	}
+}
+
+static void walk_bundle(const struct tree *t, size_t stages_to_go)
+{
+	int levels[FACET_COUNT];
+	for (size_t f = 0; f < FACET_COUNT; f++)
+		levels[f] = FACET_UNTOUCHED;
+	for (size_t i = 0; i < stages_to_go; i++) {
+		const struct stage *s = &bundle_stages[i];
+		struct run once cleanup(run_release), again cleanup(run_release);
+		levels[s->facet] = s->level;
+		converge_to(t, levels, &once);
+		if (!facet_reached(once.report.levels[s->facet], s->level))
+			fail_msg("stage %zu: %s is at %d instead of %d", i, facet_name(s->facet), once.report.levels[s->facet], s->level);
+		assert_whole(t);
+		assert_clients_know_the_server(t);
+		converge_to(t, levels, &again);
+		assert_int_equal(again.report.changed.n, 0);
+		assert_int_equal(again.report.restarted.n, 0);
+	}
+}
+
+/* The end is the same, whether O's key was here or not: N's is, and the controller-manager signs with it. */
+static void test_the_way_without_a_bridge(void **state)
+{
+	(void)state;
+	for (int external = 0; external < 2; external++) {
+		struct tree t cleanup(tree_release) = external ? external_tree() : control_plane_tree();
+		kind.bundle = true;
+		boot(&t);
+		walk_bundle(&t, ARRAY_LEN(bundle_stages));
+		assert_rotated(&t, true);
+		memset(&kind, 0, sizeof kind);
+	}
+}
+
+/* "path digest" of every file but what the program keeps for itself. */
+static char *holds_of(const struct tree *t)
+{
+	struct buf out = BUF_INIT;
+	char *all cleanup(str_freep) = tree_snapshot(t);
+	for (char *line = all; *line;) {
+		char *end = strchr(line, '\n');
+		*end = '\0';
+		if (!str_starts(line, "/var/lib/certrotation"))
+			buf_addf(&out, "%.*s%s\n", (int)strcspn(line, " "), line, strrchr(line, ' '));
+		line = end + 1;
+	}
+	return buf_take(&out);
+}
+
+/* Before servers switch everything comes back byte for byte, though nothing can be signed with O's key. */
+static void test_the_way_back_without_a_bridge(void **state)
+{
+	(void)state;
+	static const struct {
+		bool external;
+		size_t stages_gone;
+	} TURNS[] = { { true, 3 }, { true, 4 }, { true, BEFORE_SERVERS }, { false, BEFORE_SERVERS } };
+	for (size_t i = 0; i < ARRAY_LEN(TURNS); i++) {
+		struct tree t cleanup(tree_release) = TURNS[i].external ? external_tree() : control_plane_tree();
+		char *before cleanup(str_freep) = holds_of(&t), *looks cleanup(str_freep) = looks_of(&t);
+		kind.bundle = true;
+		boot(&t);
+		walk_bundle(&t, TURNS[i].stages_gone);
+		kind.back = true;
+		walk_bundle(&t, ARRAY_LEN(bundle_stages));
+		memset(&kind, 0, sizeof kind);
+		char *after cleanup(str_freep) = holds_of(&t), *looks_now cleanup(str_freep) = looks_of(&t);
+		assert_same_text(after, before);
+		assert_same_text(looks_now, looks);
+	}
+}
+
+/* It would not start again, and a way back would end there. */
+static void test_a_manager_that_signs_with_a_key_that_is_elsewhere(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = control_plane_tree();
+	char *key cleanup(str_freep) = tree_path(&t, PKI "ca.key");
+	assert_int_equal(remove(key), 0);
+	boot(&t);
+	for (int bundle = 0; bundle < 2; bundle++) {
+		kind.bundle = bundle;
+		struct run r cleanup(run_release) = run_at(&t);
+		assert_int_equal(r.report.n_blockers, 1);
+		assert_string_equal(r.report.blockers[0].code, "CAKeyMissing");
+		assert_non_null(strstr(r.report.blockers[0].message, bundle ? "would not start again" : "spec.strategy to Bundle"));
+	}
+	kind.bundle = false;
+}
+
 /* --- Cut off ------------------------------------------------------------------------------------------------------------------------------------ */
 
 /* In a child: as far as it gets. */
@@ -852,6 +1034,11 @@ static result trust_new(struct node *n, struct err *e)
 	return node_trust(n, AUTHORITY_KUBERNETES, TRUST_NEW, e);
 }
 
+static result admin(struct node *n, struct err *e)
+{
+	return node_admin(n, false, e);
+}
+
 static result ca_key(struct node *n, struct err *e)
 {
 	return node_ca_key(n, AUTHORITY_KUBERNETES, e);
@@ -881,7 +1068,7 @@ static void test_not_before_its_time(void **state)
 static void test_without_the_new_key(void **state)
 {
 	(void)state;
-	static const action acts[] = { node_server_leaf, node_signer_new, node_admin, ca_key };
+	static const action acts[] = { node_server_leaf, node_signer_new, admin, ca_key };
 	char *wrong cleanup(secret_freep) = key_pem_of(third_ca.key);
 	for (size_t i = 0; i < 2 * ARRAY_LEN(acts); i++) {
 		struct tree t cleanup(tree_release) = control_plane_tree();
@@ -940,7 +1127,7 @@ static result trust_both(struct node *n, struct err *e)
 static void test_an_action_done_twice(void **state)
 {
 	(void)state;
-	static const action acts[] = { node_own_signer, trust_both, node_server_leaf, ca_key, node_signer_new, node_admin };
+	static const action acts[] = { node_own_signer, trust_both, node_server_leaf, ca_key, node_signer_new, admin };
 	struct tree t cleanup(tree_release) = control_plane_tree();
 	struct err e = { 0 };
 	boot(&t);
@@ -1039,7 +1226,7 @@ static void test_without_administrators_kubeconfigs(void **state)
 	assert_int_equal(remove(admin) | remove(super), 0);
 	boot(&t);
 	struct run r cleanup(run_release) = run_at(&t);
-	assert_ok(node_admin(&settle(&r)->node, &e), e);
+	assert_ok(node_admin(&settle(&r)->node, false, &e), e);
 	assert_int_equal(r.report.levels[FACET_ADMIN], ISSUED_NEW);
 	assert_false(tree_has(&t, "/etc/kubernetes/admin.conf"));
 }
@@ -1060,6 +1247,9 @@ int main(void)
 		cmocka_unit_test(test_a_signer_of_another_run),
 		cmocka_unit_test(test_a_manifest_edited_in_the_middle),
 		cmocka_unit_test(test_without_administrators_kubeconfigs),
+		cmocka_unit_test(test_the_way_without_a_bridge),
+		cmocka_unit_test(test_the_way_back_without_a_bridge),
+		cmocka_unit_test(test_a_manager_that_signs_with_a_key_that_is_elsewhere),
 		cmocka_unit_test(test_cut_off_again_and_again),
 		cmocka_unit_test(test_cut_off_around_the_manifest),
 	};
