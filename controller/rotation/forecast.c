@@ -519,7 +519,8 @@ static int64_t add_phases(const struct world *w, struct json *plan)
 		total += seconds;
 		json_set_str(j, "phase", t->name);
 		struct buf moves cleanup(buf_release) = BUF_INIT;
-		json_set_str(j, "moves", walk_moves(world_authorities(w), world_strategy(w), (enum phase)p, &moves) ? buf_str(&moves) : "nothing");
+		bool any = walk_moves(world_authorities(w), world_strategy(w), (enum phase)p, &moves);
+		json_set_str(j, "moves", any ? buf_str(&moves) : "nothing");
 		json_set_int(j, "estimatedSeconds", seconds);
 		restarts(w, (enum phase)p, j);
 		details(w, (enum phase)p, j);

@@ -513,8 +513,8 @@ static bool needs_key(const struct world *w, const struct node_state *n, const i
 	for (size_t a = 0; a < AUTHORITY_COUNT; a++)
 		has = has || w->run.of[a].has_key;
 	return has && !w->run.back && left &&
-	       (facet_reached(levels[FACET_CA_KEY], ISSUED_NEW) || facet_reached(levels[FACET_SERVER_LEAF], LEAF_BRIDGE) || facet_reached(levels[FACET_PROXY_TRUST], TRUST_BOTH) ||
-		facet_reached(levels[FACET_ETCD_LEAF], LEAF_BRIDGE));
+	       (facet_reached(levels[FACET_CA_KEY], ISSUED_NEW) || facet_reached(levels[FACET_SERVER_LEAF], LEAF_BRIDGE) ||
+		facet_reached(levels[FACET_PROXY_TRUST], TRUST_BOTH) || facet_reached(levels[FACET_ETCD_LEAF], LEAF_BRIDGE));
 }
 
 static struct action *plan_job(const struct world *w, const struct node_state *n, int step, struct plan *ret)

@@ -1291,8 +1291,8 @@ static void test_what_has_fallen_back_is_done_again(void **state)
 		struct request r;
 		struct position p;
 		walk_to_approval(&s, K);
-		s.nodes[1].levels[CASES[i].facet] = CASES[i].level;
 		observe(&s, &w, &r);
+		w.nodes[1].levels[CASES[i].facet] = CASES[i].level;
 		walk_locate(&w, &p);
 		assert_string_equal(walk_step(p.step)->name, CASES[i].step);
 		assert_string_equal(p.waits.names.items[0], "node-1");
