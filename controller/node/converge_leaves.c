@@ -350,6 +350,7 @@ result node_components(struct node *n, bool both, struct err *e)
 		{ PROCESS_CONTROLLER_MANAGER, n->layout.manager_port, manager_reads, ARRAY_LEN(manager_reads), { 0 } },
 	};
 	TRY(node_find_processes(n, e));
-	TRY(restart_in_place(n, list, ARRAY_LEN(list) - restarts_later, e));
+	size_t due = restarts_later ? 1 : ARRAY_LEN(list);
+	TRY(restart_in_place(n, list, due, e));
 	return node_observe(n, e);
 }
