@@ -233,11 +233,17 @@ static bool admin_trusts_new_only(const struct world *w, struct waits *ret)
 	       waits_for(ret, "PublishingAdminKubeconfig", "the administrator's kubeconfig to carry the new authority only");
 }
 
+/* What a node knew of its pods goes with its own files (FACET_CLEAN), which are asked for once pods have forgotten. */
+static bool has_been_looked_at(const struct world *w, const struct node_state *n)
+{
+	return !n->pods_unseen || (world_pods_forget(w) && facet_reached(n->levels[FACET_CLEAN], CLEAN_YES));
+}
+
 static bool pods_looked_at(const struct world *w, struct waits *ret)
 {
 	bool all = w->pods_known;
 	for (size_t i = 0; i < w->n_nodes; i++) {
-		if (!w->nodes[i].pods_unseen)
+		if (has_been_looked_at(w, &w->nodes[i]))
 			continue;
 		waits_name(ret, w->nodes[i].name);
 		all = false;

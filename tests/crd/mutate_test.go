@@ -147,6 +147,12 @@ func (w *wrong) between() {
 	several := copied(w.spec).(map[string]any)
 	several["authorities"] = []any{"Kubernetes", "Etcd"}
 	several["newAuthority"] = map[string]any{"secretRef": map[string]any{"name": "a"}}
+	several["strategy"] = "Bridge"
 	delete(several, "leaves")
 	w.all = append(w.all, mutation{"one Secret for two authorities", "spec.newAuthority.secretRef", several})
+	bundle := copied(w.spec).(map[string]any)
+	bundle["authorities"], bundle["strategy"] = []any{"Etcd"}, "Bundle"
+	delete(bundle, "newAuthority")
+	delete(bundle, "leaves")
+	w.all = append(w.all, mutation{"Bundle for another authority than Kubernetes", "spec.strategy", bundle})
 }
