@@ -66,14 +66,28 @@ func (o *others) fallsBack(ctx context.Context, t *testing.T, after time.Time, p
 		return s.Phase == phase && s.WaitsFor(n.Name)
 	})
 	say("noticed after %s: %s", v.At.Sub(after).Round(time.Second), v.Status.Tell())
-	told := false
-	for _, e := range o.bed.recorder.Events() {
-		told = told || e.At.After(after) && e.Reason == phase
-	}
-	if !told {
-		t.Errorf("no Event tells of %s", phase)
-	}
+	o.awaitEvent(ctx, t, after, phase)
 	o.notDropped(ctx, t)
+}
+
+// awaitEvent waits for an Event of that reason: it is written after the status.
+func (o *others) awaitEvent(ctx context.Context, t *testing.T, after time.Time, reason string) {
+	t.Helper()
+	waiting, end := within(ctx, t, 10*time.Second)
+	defer end()
+	for {
+		for _, e := range o.bed.recorder.Events() {
+			if e.At.After(after) && e.Reason == reason {
+				return
+			}
+		}
+		select {
+		case <-waiting.Done():
+			t.Errorf("no Event tells of %s", reason)
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // served are the certificates that the API server presents: leaf and bridge.
