@@ -118,7 +118,8 @@ func (b *bed) filesBut(ctx context.Context, t *testing.T, down nodes.Node) map[s
 // awaitDown waits until status says that the run is held by those, by name.
 func (c *comings) awaitDown(ctx context.Context, t *testing.T, after time.Time, phase string, down ...nodes.Node) {
 	t.Helper()
-	c.await(ctx, t, after, time.Minute, "status to name who is down", func(s *story.Status) bool {
+	// Both replicas of the controller may be on them: a third is made once their Pods are given up.
+	c.await(ctx, t, after, 4*time.Minute, "status to name who is down", func(s *story.Status) bool {
 		for _, n := range down {
 			if !holdsUp(s, n) {
 				return false
