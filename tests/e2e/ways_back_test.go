@@ -15,9 +15,9 @@ import (
 // beforeDrop is every phase that a run can be taken back from, in their order.
 var beforeDrop = []string{"Preparing", "TrustingBoth", "ReissuingLeaves", "PublishingNew", "RestartingWorkloads"}
 
-// TestRollbackOfEachPhase takes runs of all three authorities back from the end of each phase, one after the other on one cluster, and
+// TestEachRollback takes runs of all three authorities back from the end of each phase, one after the other on one cluster, and
 // goes forward to the end then.
-func TestRollbackOfEachPhase(t *testing.T) {
+func TestEachRollback(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	b := open(ctx, t)

@@ -755,12 +755,13 @@ static size_t failures_of_rollbacks(const struct shape *shape, size_t *ret_runs,
 	return bad;
 }
 
-static size_t failures_of(const struct shape *shape, size_t *ret_runs, char *first, size_t size)
+/* Until there are as many as that. */
+static size_t failures_of(const struct shape *shape, size_t enough, size_t *ret_runs, char *first, size_t size)
 {
 	size_t bad = 0;
 	struct outcome calm = simulate(shape, (struct fault){ CALM, 0, 0 });
 	for (int kind = CALM; kind < DISTURBANCES; kind++)
-		for (size_t at = 0; at <= calm.actions && at < 120; at++) {
+		for (size_t at = 0; at <= calm.actions && at < 120 && bad < enough; at++) {
 			struct outcome o = simulate(shape, (struct fault){ (enum disturbance)kind, at, 0 });
 			(*ret_runs)++;
 			if (o.converged && !o.broken[0])
@@ -781,7 +782,7 @@ static void test_every_run_is_safe_and_converges(void **state)
 	size_t runs = 0;
 	for (size_t i = 0; i < ARRAY_LEN(SHAPES); i++) {
 		char first[256] = "";
-		size_t bad = failures_of(&SHAPES[i], &runs, first, sizeof first);
+		size_t bad = failures_of(&SHAPES[i], SIZE_MAX, &runs, first, sizeof first);
 		if (bad)
 			print_error("%s, set %u, %zu+%zu nodes: %zu runs failed, the first: %s\n", strategy_name(SHAPES[i].by), SHAPES[i].set, SHAPES[i].control_planes, SHAPES[i].workers, bad, first);
 		assert_int_equal(bad, 0);
@@ -925,10 +926,10 @@ static void test_mutants_are_caught(void **state)
 		mutate(i);
 		assert_memory_not_equal(STEPS, kept, sizeof kept);
 		const struct shape bridge = { K | P | E, 2, 2, STRATEGY_BRIDGE }, bundle = { K, 2, 2, STRATEGY_BUNDLE };
-		size_t bad = failures_of(i < BUNDLE_MUTANTS ? &bridge : &bundle, &runs, first, sizeof first);
+		size_t bad = failures_of(i < BUNDLE_MUTANTS ? &bridge : &bundle, 1, &runs, first, sizeof first);
 		memcpy(STEPS, kept, sizeof kept);
 		careless = false;
-		print_message("mutant %zu: %zu of %zu runs caught it; %s\n", i, bad, runs, first);
+		print_message("mutant %zu: caught by run %zu; %s\n", i, runs, first);
 		assert_true(bad > 0);
 	}
 }
