@@ -418,7 +418,8 @@ static void observe_node(const struct sim *s, size_t i, struct world *w)
 		out->api_accepts_new = out->kubelet_accepts_new = seen(trust & N);
 	if (w->run.has_old_probe)
 		out->api_accepts_old = out->kubelet_accepts_old = seen(trust & O);
-	out->pods_unseen = s->dropping && n->levels[FACET_CLEAN] == CLEAN_YES; /* its memory of them has gone with its files */
+	/* Its memory of who must forget has gone with its files. */
+	out->pods_unseen = s->by == STRATEGY_BUNDLE && s->dropping && n->levels[FACET_CLEAN] == CLEAN_YES;
 	out->asked = n->asked;
 	if (n->control_plane && n->reported)
 		out->ca_pem = str_dup("O");
