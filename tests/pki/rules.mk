@@ -9,7 +9,7 @@ pki-programs: $(PKI_PROGRAMS)
 build/asan/tests/pki-driver: tests/pki/programs/driver.c \
 		$(call objs,asan,pkg/core/base.c pkg/core/buf.c $(wildcard pkg/core/pki*.c))
 	@mkdir -p $(@D)
-	$(COMPILE) -Werror $(FLAGS_asan) -Ipkg/core -o $@ $^ -lcrypto
+	$(COMPILE) -Werror $(FLAGS_asan) -Ipkg/core -o $@ $^ -lssl -lcrypto
 
 build/release/tests/pki-peer: tests/pki/programs/peer.c
 	@mkdir -p $(@D)
