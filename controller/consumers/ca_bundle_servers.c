@@ -79,13 +79,15 @@ static bool presents_new(struct sight *s, const char *where, const struct http_r
 	return see(s, PRESENTS_OTHER, where, message);
 }
 
-/* Whom a server takes certificates of stands in its handshake. */
+/* Whom a server takes certificates of stands in its handshake. One that names nobody takes none that way. */
 static bool refuses_old(struct sight *s, const char *where, const struct http_response *seen)
 {
-	char *old cleanup(str_freep) = s->old ? cert_subject_digest(s->old) : str_dup("");
+	if (!s->old)
+		return see(s, PRESENTS_NOTHING, where, "can't be judged: the old front proxy's authority is not known");
+	char *old cleanup(str_freep) = cert_subject_digest(s->old);
 	if (strs_has(&seen->client_authorities, old))
 		return see(s, PRESENTS_OTHER, where, "accepts the old front proxy's authority still");
-	return see(s, PRESENTS_NEW, where, "does not accept the old front proxy's authority");
+	return see(s, PRESENTS_NEW, where, "does not name the old front proxy's authority among those that it accepts");
 }
 
 static bool judge_item(struct sight *s, const char *where, const struct http_item *item)

@@ -120,21 +120,6 @@ static char *kept_dated(const struct node *n)
 	return found;
 }
 
-static bool is_from_new(const struct node *n, const char *cert_pem)
-{
-	struct cert *leaf cleanup(cert_freep) = NULL;
-	struct err e;
-	return cert_pem && cert_from_pem(cert_pem, strlen(cert_pem), &leaf, &e).ok && node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW;
-}
-
-static bool trusts_new(const struct node *n, const struct kubeconfig *c, bool both)
-{
-	int holds = 0;
-	struct err e;
-	return c->ca_pem && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok &&
-	       (both ? (holds & HOLDS_NEW) != 0 : holds == HOLDS_NEW);
-}
-
 /* kubelet.conf last: a kubelet younger than it has read everything. So it is written whenever the certificate was. */
 static result write_files(struct node *n, bool both, bool *ret_written, struct err *e)
 {
@@ -144,8 +129,8 @@ static result write_files(struct node *n, bool both, bool *ret_written, struct e
 	const char *path = n->layout.kubelet_conf;
 	TRY(file_read(path, MANIFEST_MAX, &text, e));
 	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
-	bool have = is_from_new(n, c.client_cert_pem);
-	if (have && trusts_new(n, &c, both)) {
+	bool have = node_is_from_new(n, c.client_cert_pem);
+	if (have && node_trusts_new(n, c.ca_pem, both)) {
 		*ret_written = false;
 		return OK;
 	}

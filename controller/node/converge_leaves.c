@@ -200,20 +200,24 @@ void node_trusted(const struct node *n, bool both, struct buf *out)
 		cert_to_pem(n->of[AUTHORITY_KUBERNETES].old, out);
 }
 
-static bool is_from_new(const struct node *n, const struct kubeconfig *c)
+bool node_is_from_new(const struct node *n, const char *cert_pem)
 {
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
-	return c->client_cert_pem && cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), &leaf, &e).ok &&
-	       node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW;
+	return cert_pem && cert_from_pem(cert_pem, strlen(cert_pem), &leaf, &e).ok && node_issuer(&n->of[AUTHORITY_KUBERNETES], leaf) == HOLDS_NEW;
+}
+
+bool node_trusts_new(const struct node *n, const char *ca_pem, bool both)
+{
+	int holds = 0;
+	struct err e;
+	return ca_pem && node_bundle(&n->of[AUTHORITY_KUBERNETES], ca_pem, strlen(ca_pem), &holds, &e).ok &&
+	       (both ? (holds & HOLDS_NEW) != 0 : holds == HOLDS_NEW);
 }
 
 static bool is_new(const struct node *n, const struct kubeconfig *c, bool both)
 {
-	struct err e;
-	int holds = 0;
-	return is_from_new(n, c) && c->ca_pem && node_bundle(&n->of[AUTHORITY_KUBERNETES], c->ca_pem, strlen(c->ca_pem), &holds, &e).ok &&
-	       (both ? (holds & HOLDS_NEW) != 0 : holds == HOLDS_NEW);
+	return node_is_from_new(n, c->client_cert_pem) && node_trusts_new(n, c->ca_pem, both);
 }
 
 bool node_kept_kubeconfig(const struct node *n, const char *path, struct buf *ret)
@@ -248,7 +252,7 @@ static result renew_kubeconfig(struct node *n, const char *path, bool both, stru
 		return OK;
 	if (node_kept_kubeconfig(n, path, &kept))
 		return both ? trust_in_kubeconfig(n, path, &kept, true, e) : node_replace(n, path, &kept, 0600, e);
-	if (is_from_new(n, &c))
+	if (node_is_from_new(n, c.client_cert_pem))
 		return trust_in_kubeconfig(n, path, &text, both, e);
 	if (!c.client_cert_pem || c.client_cert_path)
 		return err_set(e, ERR_INPUT, "%s does not embed a client certificate", path);

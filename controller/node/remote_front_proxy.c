@@ -1,3 +1,4 @@
+/* Whom the API server takes for whom, by a client certificate: the front proxy's, or a client's own. */
 #include "http.h"
 #include "remote.h"
 

@@ -7,7 +7,7 @@ static const struct phase_text TEXTS[] = {
 	[PHASE_PUBLISHING_NEW] = { "PublishingNew", "TrustPublished", "nothing" },
 	[PHASE_RESTARTING_WORKLOADS] = { "RestartingWorkloads", "WorkloadsRestarted", "pods, once" },
 	[PHASE_AWAITING_APPROVAL] = { "AwaitingApproval", NULL, "nothing" },
-	[PHASE_DROPPING_OLD] = { "DroppingOld", "OldAuthorityDropped", 
+	[PHASE_DROPPING_OLD] = { "DroppingOld", "OldAuthorityDropped",
 				 "controller-manager; for Etcd: etcd and kube-apiserver, once each; with Bundle: scheduler, kubelets and pods "
 				 "once more" },
 	[PHASE_COMPLETED] = { "Completed", NULL, "" },
