@@ -269,7 +269,7 @@ test-all: ## every test there is, the long end-to-end story included
 	E2E_TEST=TestNodesComeAndGo E2E_OBJECTS=0 E2E_WORKERS=2 tests/e2e/run
 	E2E_TEST=TestAuthorities E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestEachRollback E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestAuthorities E2E_OBJECTS=0 E2E_CONTROL_PLANES=3 E2E_WORKERS=2 E2E_PROBE_RATE=0.1 tests/e2e/run
+	E2E_TEST=TestAuthorities E2E_OBJECTS=0 E2E_CONTROL_PLANES=3 E2E_WORKERS=2 E2E_PROBE_RATE=0.1 E2E_LOGS_RATE=1 E2E_EXEC_RATE=0.3 tests/e2e/run
 bench: ## measure speed, memory and failed requests
 	tests/bench/run
 demo: ## a cluster, a rotation, to watch

@@ -302,7 +302,8 @@ func (r *rotation) kubeletAbsences() []absence {
 
 // assertCuts explains each end of a held session: the API server closes its connections to kubelets when
 // apiserver-kubelet-client changes, a kubelet that restarts ends what runs through itself, since it passes the
-// streams of exec and logs on, and so does an API server. Each of these may cut a session once; nothing else may.
+// streams of exec and logs on, and so does an API server. Each of these may cut a session once, and each API server has
+// a certificate of its own; nothing else may.
 // (A kubelet restarts as often as it should.)
 func (r *rotation) assertCuts(t *testing.T) {
 	used := map[string]int{}
@@ -316,8 +317,11 @@ func (r *rotation) assertCuts(t *testing.T) {
 			continue
 		}
 		allowed := 1
-		if cause == kubeletsRestart {
+		switch cause {
+		case kubeletsRestart:
 			allowed = r.times(kubernetesAuthority)
+		case certificatesChange:
+			allowed = len(r.bed.controlPlanes())
 		}
 		if key := cut.What + " on " + cut.Node + " by " + cause; used[key] < allowed {
 			t.Logf("%s: %s", cause, cut)
@@ -328,7 +332,10 @@ func (r *rotation) assertCuts(t *testing.T) {
 	}
 }
 
-const kubeletsRestart = "the kubelet's restart"
+const (
+	kubeletsRestart    = "the kubelet's restart"
+	certificatesChange = "the change of apiserver-kubelet-client"
+)
 
 // margin is how long after its cause a cut may be seen; a stream that brings nothing is given up after 15 s.
 const margin = 20 * time.Second
@@ -344,7 +351,7 @@ func (r *rotation) cause(cut probe.Break) string {
 			cause = kubeletsRestart
 		}
 		if e.What == nodes.FileChanged && strings.HasSuffix(e.Path, "/apiserver-kubelet-client.crt") && cut.At.After(e.At.Add(-300*time.Millisecond)) {
-			cause = "the change of apiserver-kubelet-client"
+			cause = certificatesChange
 		}
 	}
 	if end := r.endOfServer(cut.At); end != "" {
