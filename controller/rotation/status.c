@@ -447,12 +447,22 @@ static void running_part(const struct status_input *in, struct json *status)
 	status_blockers(in->world, p->phase, status);
 }
 
-/* Where not everything could be read, where the run stands is known from below only: what was said of it stays. */
+/* What a node said is lost with its Pod and whoever had read it: in the middle of a run it is asked again, and for nothing else. */
+static bool asks_again(const struct status_input *in)
+{
+	const struct position *p = in->position;
+	bool begun = !str_eq(json_get_str(in->previous, "phase"), phase_text(PHASE_PREPARING)->name);
+	return begun && in->world->run.exists && !in->world->run.back && !p->held && !p->waits.stalled && p->step == walk_find("visit");
+}
+
+/* Where not everything is known, where the run stands is known from below only: what was said of it stays. */
 static bool is_known(const struct status_input *in)
 {
 	const struct run *run = &in->world->run;
 	const char *told = json_str(json_at(in->previous, "run", "trigger", NULL));
-	return !in->world->unread || !json_get(in->previous, "phase") || !str_eq(told, run->exists ? run->trigger : NULL);
+	if (!json_get(in->previous, "phase") || !str_eq(told, run->exists ? run->trigger : NULL))
+		return true;
+	return !in->world->unread && !asks_again(in);
 }
 
 static bool sums_up(const char *type)
@@ -460,14 +470,15 @@ static bool sums_up(const char *type)
 	return str_eq(type, "Ready") || str_eq(type, "Reconciling") || str_eq(type, "Stalled");
 }
 
-/* The status before, and what could not be read. */
-static struct json *unread_status(const struct status_input *in)
+/* The status before, and what is not known. */
+static struct json *unknown_status(const struct status_input *in)
 {
 	struct json *status = json_copy(in->previous), *conditions = json_array();
-	struct buf message cleanup(buf_release) = BUF_INIT;
+	struct buf message cleanup(buf_release) = BUF_INIT, names cleanup(buf_release) = BUF_INIT;
 	waiting_message(in, &message);
+	names_text(&in->position->waits.names, &names);
 	json_set_int(status, "observedGeneration", in->request->generation);
-	set_cut(status, "waitingFor", buf_str(&in->position->waits.message), 200);
+	set_cut(status, "waitingFor", names.len ? buf_str(&names) : buf_str(&in->position->waits.message), 200);
 	json_each(before, json_get(in->previous, "conditions")) {
 		struct json *c = json_copy(before);
 		json_set_int(c, "observedGeneration", in->request->generation);
@@ -562,7 +573,7 @@ static void resting_part(const struct status_input *in, struct json *status)
 struct json *status_make(const struct status_input *in)
 {
 	if (in->standing == STANDING_RUNS && !is_known(in))
-		return unread_status(in);
+		return unknown_status(in);
 	struct json *status = json_object();
 	json_set_int(status, "observedGeneration", in->request->generation);
 	if (in->standing == STANDING_RUNS)

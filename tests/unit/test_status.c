@@ -267,6 +267,33 @@ static void test_what_was_not_read_takes_nothing_back(void **state)
 	assert_string_equal(json_get_str(other, "phase"), "Preparing");
 }
 
+/* The node program and the controller were killed: what the node had said is gone. */
+static void test_a_node_that_is_asked_again_takes_nothing_back(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.world.run.exists = true;
+	s.world.run.trigger = str_dup("q4");
+	struct position there = { .step = walk_find("publish-new"), .phase = PHASE_PUBLISHING_NEW, .phase_done = { true, true, true } };
+	s.in.position = &there;
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	s.in.position = &s.position;
+	s.in.previous = before;
+	assert_int_equal(s.position.step, walk_find("visit"));
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(status, "phase"), "PublishingNew");
+	assert_string_equal(condition(status, "LeavesReissued", "status"), "True");
+	assert_string_equal(json_get_str(status, "waitingFor"), "alpha");
+	s.world.run.back = true; /* that must be told */
+	struct json *back cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(back, "phase"), "RollingBack");
+	s.world.run.back = false;
+	s.in.previous = NULL;
+	struct json *fresh cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(fresh, "phase"), "Preparing");
+}
+
 static void test_a_node_down_is_stalled_with_its_name(void **state)
 {
 	(void)state;
@@ -571,6 +598,7 @@ int main(void)
 		cmocka_unit_test(test_status_says_what_is_waited_for),
 		cmocka_unit_test(test_the_same_world_gives_the_same_status),
 		cmocka_unit_test(test_what_was_not_read_takes_nothing_back),
+		cmocka_unit_test(test_a_node_that_is_asked_again_takes_nothing_back),
 		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
 		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
 		cmocka_unit_test(test_texts_keep_the_schema_s_limits),
