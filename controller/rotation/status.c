@@ -424,16 +424,64 @@ static const char *phase_name(const struct status_input *in)
 	return in->world->run.back ? PHASE_NAME_ROLLING_BACK : phase_text(drops ? PHASE_DROPPING_OLD : now)->name;
 }
 
+static void position_part(const struct status_input *in, struct json *status, const char *message)
+{
+	const struct position *p = in->position;
+	char summary[64];
+	json_set_str(status, "phase", phase_name(in));
+	snprintf(summary, sizeof summary, "%zu/%zu %s", p->step, walk_length(), walk_step(p->step) ? walk_step(p->step)->name : "done");
+	json_set_str(status, "progressSummary", summary);
+	phase_conditions(in, status, message);
+	progress(in->world, p->phase, status);
+}
+
+/* The status before tells of the run that is under way. */
+static bool is_of_run(const struct status_input *in)
+{
+	const struct run *run = &in->world->run;
+	return json_get(in->previous, "phase") && str_eq(json_str(json_at(in->previous, "run", "trigger", NULL)), run->exists ? run->trigger : NULL);
+}
+
+/* A node that is down shows nothing, so the walk stands where that was to be seen, and nothing moves until the node is back or gone. */
+static bool is_hidden(const struct status_input *in)
+{
+	const struct position *p = in->position;
+	if (!p->held || !str_eq(p->waits.reason, "NodeNotReady") || in->world->run.back || !is_of_run(in))
+		return false;
+	for (size_t later = p->phase + 1; later < PHASE_COUNT; later++)
+		if (str_eq(json_get_str(in->previous, "phase"), phase_text((enum phase)later)->name))
+			return true;
+	return false;
+}
+
+static bool is_of_phase(const char *condition)
+{
+	for (size_t p = 0; p < PHASE_COUNT; p++)
+		if (phase_text((enum phase)p)->condition && str_eq(phase_text((enum phase)p)->condition, condition))
+			return true;
+	return false;
+}
+
+static void kept_position(const struct status_input *in, struct json *status)
+{
+	static const char *const PARTS[] = { "phase", "progressSummary", "progress" };
+	for (size_t i = 0; i < ARRAY_LEN(PARTS); i++)
+		if (json_get(in->previous, PARTS[i]))
+			json_set(status, PARTS[i], json_copy(json_get(in->previous, PARTS[i])));
+	json_each(before, json_get(in->previous, "conditions")) {
+		if (!is_of_phase(json_get_str(before, "type")))
+			continue;
+		struct json *c = json_copy(before);
+		json_set_int(c, "observedGeneration", in->request->generation);
+		json_add(json_ensure_array(status, "conditions"), c);
+	}
+}
+
 static void running_part(const struct status_input *in, struct json *status)
 {
 	const struct position *p = in->position;
 	struct buf message cleanup(buf_release) = BUF_INIT, names cleanup(buf_release) = BUF_INIT;
-	char summary[64];
 	waiting_message(in, &message);
-	json_set_str(status, "phase", phase_name(in));
-	snprintf(summary, sizeof summary, "%zu/%zu %s", p->step, walk_length(),
-		 walk_step(p->step) ? walk_step(p->step)->name : "done");
-	json_set_str(status, "progressSummary", summary);
 	names_text(&p->waits.names, &names);
 	set_cut(status, "waitingFor", p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
 	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Working",
@@ -442,8 +490,10 @@ static void running_part(const struct status_input *in, struct json *status)
 	passed_deadline(in, status, buf_str(&message));
 	ignored_changes(in, status);
 	next_step(in, status);
-	phase_conditions(in, status, buf_str(&message));
-	progress(in->world, p->phase, status);
+	if (is_hidden(in))
+		kept_position(in, status);
+	else
+		position_part(in, status, buf_str(&message));
 	status_blockers(in->world, p->phase, status);
 }
 
@@ -458,11 +508,7 @@ static bool asks_again(const struct status_input *in)
 /* Where not everything is known, where the run stands is known from below only: what was said of it stays. */
 static bool is_known(const struct status_input *in)
 {
-	const struct run *run = &in->world->run;
-	const char *told = json_str(json_at(in->previous, "run", "trigger", NULL));
-	if (!json_get(in->previous, "phase") || !str_eq(told, run->exists ? run->trigger : NULL))
-		return true;
-	return !in->world->unread && !asks_again(in);
+	return !is_of_run(in) || (!in->world->unread && !asks_again(in));
 }
 
 static bool sums_up(const char *type)

@@ -294,6 +294,40 @@ static void test_a_node_that_is_asked_again_takes_nothing_back(void **state)
 	assert_string_equal(json_get_str(fresh, "phase"), "Preparing");
 }
 
+/* What a node that is down would show is not seen any more. */
+static void test_a_node_that_is_down_takes_nothing_back(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.world.run.exists = true;
+	s.world.run.trigger = str_dup("q4");
+	struct position there = { .step = walk_find("publish-new"), .phase = PHASE_PUBLISHING_NEW, .phase_done = { true, true, true } };
+	s.in.position = &there;
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	position_release(&s.position);
+	s.position = (struct position){ .step = walk_find("trust-both"), .phase = PHASE_TRUSTING_BOTH, .phase_done = { true }, .held = true };
+	s.position.waits.reason = "NodeNotReady";
+	s.position.waits.stalled = true;
+	strs_addf(&s.position.waits.names, "%s", "alpha");
+	s.in.position = &s.position;
+	s.in.previous = before;
+	struct json *status cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(status, "phase"), "PublishingNew");
+	assert_string_equal(json_get_str(status, "progressSummary"), json_get_str(before, "progressSummary"));
+	assert_string_equal(condition(status, "LeavesReissued", "status"), "True");
+	assert_string_equal(condition(status, "Stalled", "reason"), "NodeNotReady");
+	assert_string_equal(json_get_str(status, "waitingFor"), "alpha");
+	s.position.phase = PHASE_RESTARTING_WORKLOADS; /* what is further is told */
+	s.position.phase_done[PHASE_PUBLISHING_NEW] = true;
+	struct json *further cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(further, "phase"), "RestartingWorkloads");
+	s.position.phase = PHASE_TRUSTING_BOTH;
+	s.world.run.back = true;
+	struct json *back cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(back, "phase"), "RollingBack");
+}
+
 static void test_a_node_down_is_stalled_with_its_name(void **state)
 {
 	(void)state;
@@ -599,6 +633,7 @@ int main(void)
 		cmocka_unit_test(test_the_same_world_gives_the_same_status),
 		cmocka_unit_test(test_what_was_not_read_takes_nothing_back),
 		cmocka_unit_test(test_a_node_that_is_asked_again_takes_nothing_back),
+		cmocka_unit_test(test_a_node_that_is_down_takes_nothing_back),
 		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
 		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
 		cmocka_unit_test(test_texts_keep_the_schema_s_limits),
