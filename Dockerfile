@@ -7,7 +7,7 @@ RUN tests/packages build && rm -rf /var/lib/apt/lists/*
 COPY Makefile .
 COPY pkg pkg
 COPY controller controller
-COPY tests/kills/rules.mk tests/kills/failpoint.c tests/kills/failpoint_node.c tests/kills/
+COPY tests/kills/rules.mk tests/kills/failpoint.c tests/kills/failpoint_node.c tests/kills/point.c tests/kills/point.h tests/kills/
 ARG VERSION=0.1.0
 # For tests/kills/run only: programs that end themselves before or after a write.
 ARG FAILPOINTS=

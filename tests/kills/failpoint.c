@@ -1,71 +1,78 @@
-/* Failpoints of a test image (make FAILPOINTS=1; rules.mk): the process ends before or after its k-th write, as by SIGKILL. The linker's
- * --wrap puts these functions before the product's own, whose code knows nothing of them.
+/* Failpoints of the controller in a test image (make FAILPOINTS=1; rules.mk): it ends before or after one of its writes to the API, its own
+ * Lease aside, which is renewed by the clock. point.h says which. The linker's --wrap puts these functions before the product's own, whose
+ * code knows nothing of them.
  *
- * The controller: writes to the API (its own Lease aside, which is renewed by the clock), told by CERTROTATION_FAILPOINT=write:K:before
- * or :after. The node program: its changes to files and processes, told by the file FAILPOINT_FILE (failpoint_node.c) on the node, "K:before" or "K:after",
- * and counted over all jobs.
- * Fired once: before it ends the process leaves the file CERTROTATION_FAILPOINT_FIRED, or takes FAILPOINT_FILE away. */
+ * The kubelet starts what ends again and again ever later, up to five minutes. So the program is the child of one that starts it anew at
+ * once, and its Lease is a short one. */
 #include "client.h"
+#include "lease.h"
+#include "point.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#define FOLDER "/run/failpoint"
 #define OWN_LEASE "/namespaces/certrotation-system/leases/"
 
-/* In a container the program may be process 1, which its own SIGKILL does not reach. */
-static void end(void)
+static const struct point POINT = { FOLDER "/failpoint" };
+
+/* --- Started anew ------------------------------------------------------------------------------------------------------------------- */
+
+static volatile pid_t child;
+
+static void pass_on(int number)
 {
-	raise(SIGKILL);
-	_exit(137);
+	(void)kill(child, number);
 }
 
-static void tell(long n, const char *what, const char *path)
+/* Before main: returns in each child alone. */
+__attribute__((constructor)) static void start_again(void)
 {
-	(void)dprintf(STDERR_FILENO, "failpoint: write %ld %s %s\n", n, what, path);
-}
-
-/* --- The controller: writes to the API --------------------------------------------------------------------------------------------- */
-
-static atomic_long writes;
-
-/* True when it is this write's turn. */
-static bool is_due(long n, const char *moment)
-{
-	const char *point = getenv("CERTROTATION_FAILPOINT"), *fired = getenv("CERTROTATION_FAILPOINT_FIRED");
-	char *this cleanup(str_freep) = str_printf("write:%ld:%s", n, moment);
-	return point && fired && str_eq(point, this) && access(fired, F_OK) != 0;
-}
-
-static void end_when_due(long n, const char *moment, const char *path)
-{
-	if (!is_due(n, moment))
+	int status = 0;
+	if (access(FOLDER, F_OK) != 0)
 		return;
-	tell(n, moment, path);
-	int fd = open(getenv("CERTROTATION_FAILPOINT_FIRED"), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		end();
+	do {
+		child = fork();
+		if (child == 0)
+			return;
+		(void)signal(SIGTERM, pass_on);
+		(void)signal(SIGINT, pass_on);
+		while (waitpid(child, &status, 0) < 0)
+			;
+	} while (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
+
+result __wrap_lease_start(const struct kube *k, const char *namespace, const char *name, const char *identity,
+			  void (*changed)(void *context, bool leading), void *context, struct lease **ret, struct err *e);
+result __wrap_lease_start(const struct kube *k, const char *namespace, const char *name, const char *identity,
+			  void (*changed)(void *context, bool leading), void *context, struct lease **ret, struct err *e)
+{
+	static const struct lease_times SHORT = { .duration_s = 5, .renew_deadline_ms = 4000, .retry_ms = 500, .request_ms = 2000 };
+	return lease_start_timed(k, namespace, name, identity, &SHORT, changed, context, ret, e);
+}
+
+/* --- Writes to the API ---------------------------------------------------------------------------------------------------------------- */
 
 /* 0: not counted. */
 static long begin_write(const char *verb, const char *path)
 {
 	if (strstr(path, OWN_LEASE) || str_ends(path, "/namespaces/certrotation-system/leases"))
 		return 0;
-	long n = atomic_fetch_add(&writes, 1) + 1;
-	tell(n, verb, path);
-	end_when_due(n, "before", path);
+	long n = point_next(&POINT);
+	if (n)
+		(void)dprintf(STDERR_FILENO, "failpoint: write %ld %s %s\n", n, verb, path);
+	point_pass(&POINT, n, "before", path);
 	return n;
 }
 
 static result end_write(long n, const char *path, result r)
 {
-	if (n)
-		end_when_due(n, "after", path);
+	point_pass(&POINT, n, "after", path);
 	return r;
 }
 

@@ -1,7 +1,7 @@
 # tests/kills. First its program test_kills: cmocka like those of tests/unit, but with the node program inside, and with libc's calls that
 # change files seen by calls.c: --wrap. The product's objects are those that are released (and thousands of cases take a minute so).
 INC_tests/kills := $(INC_tests/unit) -iquote tests/kills
-SRC_failpoints := tests/kills/failpoint.c tests/kills/failpoint_node.c
+SRC_failpoints := tests/kills/failpoint.c tests/kills/failpoint_node.c tests/kills/point.c
 SRC_kills := $(filter-out $(SRC_failpoints),$(wildcard tests/kills/*.c))
 wrapped = $(addprefix -Wl$(comma)--wrap=,$(1))
 
@@ -29,9 +29,10 @@ unit: test_kills test_no_failpoints
 
 # Then the programs with failpoints, for an image of tests/kills/run: `make image FAILPOINTS=1`.
 ifneq ($(FAILPOINTS),)
-build/release/certrotation-controller: build/release/obj/tests/kills/failpoint.o
-build/release/certrotation-controller: HARDENED_LINK += $(call wrapped,kube_create kube_update kube_patch kube_delete kube_patch_all)
-build/release/certrotation-node: build/release/obj/tests/kills/failpoint_node.o
+FAILPOINT_OBJS = $(call objs,release,$(1) tests/kills/point.c)
+build/release/certrotation-controller: $(call FAILPOINT_OBJS,tests/kills/failpoint.c)
+build/release/certrotation-controller: HARDENED_LINK += $(call wrapped,kube_create kube_update kube_patch kube_delete kube_patch_all lease_start)
+build/release/certrotation-node: $(call FAILPOINT_OBJS,tests/kills/failpoint_node.c)
 build/release/certrotation-node: HARDENED_LINK += $(call wrapped,file_replace file_rename file_remove file_wipe file_rmdir file_symlink \
 	file_mkdir file_backup process_terminate service_restart)
 endif
