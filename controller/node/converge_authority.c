@@ -107,14 +107,21 @@ static bool is_of_this_run(const struct node *n, const char *path, int needs)
 	return node_bundle_file(&n->of[AUTHORITY_KUBERNETES], path, &holds, &e).ok && !(holds & HOLDS_OTHER) && (holds & needs) == needs;
 }
 
+/* O; or N on a control plane that has joined since N signs: O's key has never been there, and every server accepts N by then. */
+static result signer_in_force(struct node *n, struct err *e)
+{
+	const struct succession *s = &n->of[AUTHORITY_KUBERNETES];
+	struct key *k cleanup(key_freep) = NULL;
+	bool is_new = n->report->levels[FACET_CA_KEY] == ISSUED_NEW;
+	TRY(is_new ? node_new_key(n, AUTHORITY_KUBERNETES, &k, e) : node_old_key(n, AUTHORITY_KUBERNETES, &k, e));
+	return write_signer(n, is_new ? s->new : s->old, k, e);
+}
+
 static result own_files(struct node *n, struct err *e)
 {
-	struct key *k cleanup(key_freep) = NULL;
 	struct buf root cleanup(buf_release) = BUF_INIT;
-	if (!is_of_this_run(n, n->layout.own_signer, 0) && !node_is_external(n)) {
-		TRY(node_old_key(n, AUTHORITY_KUBERNETES, &k, e));
-		TRY(write_signer(n, n->of[AUTHORITY_KUBERNETES].old, k, e));
-	}
+	if (!is_of_this_run(n, n->layout.own_signer, 0) && !node_is_external(n))
+		TRY(signer_in_force(n, e));
 	if (is_of_this_run(n, n->layout.own_root, HOLDS_NEW))
 		return OK;
 	bundle(&n->of[AUTHORITY_KUBERNETES], TRUST_BOTH, false, &root);

@@ -141,7 +141,11 @@ result node_new_key(const struct node *n, enum authority a, struct key **ret, st
 	char *backup cleanup(str_freep) = node_backup_path(n, path); /* for a run that goes back */
 	char *given cleanup(str_freep) = n->new_key_dir ? str_printf("%s/%s.key", n->new_key_dir, authority_name(a)) : NULL;
 	const char *const paths[] = { given, path, backup };
-	return matching_key(n->of[a].new, paths, ARRAY_LEN(paths), "the new authority", ret, e);
+	result found = matching_key(n->of[a].new, paths, ARRAY_LEN(paths), "the new authority", ret, e);
+	if (!found.ok && n->desired->back)
+		return err_set(e, ERR_NOT_FOUND, "this control plane has joined in the middle, and the key of the authority that the run goes back to "
+			       "has never been here: copy %s from another control plane to the same place, or delete the node", backup);
+	return found;
 }
 
 bool node_is_external(const struct node *n)

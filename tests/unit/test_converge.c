@@ -1195,6 +1195,75 @@ static void test_a_signer_of_another_run(void **state)
 	assert_bundle(&t, OWN "/root.crt", old_ca.cert, new_ca.cert);
 }
 
+/* As `kubeadm join --control-plane` leaves a node when it was given ca.crt and ca.key as they are once N signs. */
+static struct tree joined_tree(void)
+{
+	struct tree t = control_plane_tree();
+	static const char *const confs[] = { "admin", "super-admin", "controller-manager", "scheduler" };
+	struct pair server cleanup(pair_release) = issue(&new_ca, "kube-apiserver", NULL, true);
+	struct pair client cleanup(pair_release) = issue(&new_ca, "kube-apiserver-kubelet-client", "system:masters", false);
+	char *old cleanup(str_freep) = pem_of(old_ca.cert), *new cleanup(str_freep) = pem_of(new_ca.cert);
+	char *both cleanup(str_freep) = str_printf("%s%s", new, old), *key cleanup(secret_freep) = key_pem_of(new_ca.key);
+	tree_put(&t, PKI "ca.crt", both);
+	tree_put_mode(&t, PKI "ca.key", key, 0600);
+	put_pair(&t, PKI "apiserver", &server);
+	put_pair(&t, PKI "apiserver-kubelet-client", &client);
+	for (size_t i = 0; i < ARRAY_LEN(confs); i++) {
+		struct pair p cleanup(pair_release) = issue(&new_ca, confs[i], NULL, false);
+		char *path cleanup(str_freep) = str_printf("/etc/kubernetes/%s.conf", confs[i]);
+		struct buf text cleanup(buf_release) = BUF_SECRET;
+		kubeconfig_write("kubernetes", "https://172.18.0.9:6443", confs[i], new, p.cert, p.key, &text);
+		tree_put_mode(&t, path, buf_str(&text), 0600);
+	}
+	return t;
+}
+
+/* O's key has never been there, and is not missed: the controller-manager signs with N from its first signer on. */
+static void test_a_control_plane_that_joins_once_n_signs(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = joined_tree();
+	struct run signer cleanup(run_release), leaf cleanup(run_release), last cleanup(run_release);
+	int levels[FACET_COUNT];
+	for (size_t f = 0; f < FACET_COUNT; f++)
+		levels[f] = FACET_UNTOUCHED;
+	levels[FACET_SIGNER] = SIGNER_OWN_OLD;
+	levels[FACET_ROOT] = ROOT_OWN_BOTH;
+	boot(&t);
+	converge_to(&t, levels, &signer);
+	assert_bundle(&t, OWN "/signer.pem", new_ca.cert, NULL);
+	assert_bundle(&t, OWN "/root.crt", old_ca.cert, new_ca.cert);
+	assert_int_equal(signer.report.levels[FACET_SIGNER], SIGNER_OWN_NEW);
+	assert_int_equal(signer.report.levels[FACET_SERVER_LEAF], LEAF_OLD); /* bare: who trusts O alone can't verify it */
+	levels[FACET_SERVER_LEAF] = LEAF_BRIDGE;
+	converge_to(&t, levels, &leaf);
+	struct certs server cleanup(certs_release) = certs_at(&t, PKI "apiserver.crt");
+	assert_int_equal(server.n, 2);
+	assert_true(cert_equal(server.items[1], bridge));
+	converge_to(&t, all_the_way, &last);
+	assert_rotated(&t, true);
+}
+
+/* The way back needs O's key there: it says so, and goes on once it was copied. */
+static void test_a_control_plane_that_joined_on_the_way_back(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = joined_tree();
+	struct err e = { 0 };
+	char *given cleanup(str_freep) = tree_path(&t, NEW_KEY), *key cleanup(secret_freep) = key_pem_of(old_ca.key);
+	assert_int_equal(remove(given), 0);
+	boot(&t);
+	kind.back = true;
+	struct run r cleanup(run_release) = run_at(&t);
+	assert_false(ca_key(&settle(&r)->node, &e).ok);
+	assert_int_equal(e.kind, ERR_NOT_FOUND);
+	assert_non_null(strstr(e.message, RUN_DIR "/backup" PKI "ca.key from another control plane"));
+	tree_put_mode(&t, RUN_DIR "/backup" PKI "ca.key", key, 0600);
+	assert_ok(ca_key(&r.node, &e), e);
+	kind.back = false;
+	assert_int_equal(r.report.levels[FACET_CA_KEY], ISSUED_NEW);
+}
+
 /* A person's edit in the middle survives: only the three flags go back. */
 static void test_a_manifest_edited_in_the_middle(void **state)
 {
@@ -1246,6 +1315,8 @@ int main(void)
 		cmocka_unit_test(test_without_a_bridge_leaves_are_bare),
 		cmocka_unit_test(test_a_signer_of_another_run),
 		cmocka_unit_test(test_a_manifest_edited_in_the_middle),
+		cmocka_unit_test(test_a_control_plane_that_joins_once_n_signs),
+		cmocka_unit_test(test_a_control_plane_that_joined_on_the_way_back),
 		cmocka_unit_test(test_without_administrators_kubeconfigs),
 		cmocka_unit_test(test_the_way_without_a_bridge),
 		cmocka_unit_test(test_the_way_back_without_a_bridge),
