@@ -266,6 +266,7 @@ test-all: ## every test there is, the long end-to-end story included
 	E2E_TEST=TestFlux E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestLarge E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST="TestJoins TestOthers" E2E_OBJECTS=0 tests/e2e/run
+	E2E_TEST=TestControlPlaneJoins E2E_OBJECTS=0 E2E_CONTROL_PLANES=2 tests/e2e/run
 	E2E_TEST=TestNodesComeAndGo E2E_OBJECTS=0 E2E_WORKERS=2 tests/e2e/run
 	E2E_TEST=TestAuthorities E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestEachRollback E2E_OBJECTS=0 tests/e2e/run

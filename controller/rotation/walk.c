@@ -100,7 +100,8 @@ static bool bridge_stored(const struct world *w, struct waits *ret)
 static bool kubeadm_certs_gone(const struct world *w, struct waits *ret)
 {
 	return w->kubeadm_certs == SEEN_NO ||
-	       waits_for(ret, "DeletingKubeadmCerts", "Secret kube-system/kubeadm-certs (old keys for joins) to be deleted");
+	       waits_for(ret, "DeletingKubeadmCerts",
+			 "Secret kube-system/kubeadm-certs to be deleted: with its keys a control plane joins before or after a run");
 }
 
 /* The node whose process holds the Lease: holderIdentity is "<hostname>_<uuid>" (client-go's leaderelection as the

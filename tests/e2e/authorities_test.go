@@ -207,7 +207,11 @@ func (c *closer) asFrontProxy(ctx context.Context, t *testing.T, node, url, cert
 // askEtcd asks the node's own member for its health, with that certificate.
 func (c *closer) askEtcd(ctx context.Context, t *testing.T, node, certificate string) (string, error) {
 	t.Helper()
-	out, err := c.bed.node(t, node).Run(ctx, "curl", "--silent", "--show-error", "--max-time", "30", "--cacert", pki+"etcd/ca.crt",
+	return askEtcd(ctx, c.bed.node(t, node), certificate)
+}
+
+func askEtcd(ctx context.Context, n nodes.Node, certificate string) (string, error) {
+	out, err := n.Run(ctx, "curl", "--silent", "--show-error", "--max-time", "30", "--cacert", pki+"etcd/ca.crt",
 		"--cert", certificate, "--key", pki+"etcd/healthcheck-client.key", "https://127.0.0.1:2379/health")
 	return string(out), err
 }

@@ -133,17 +133,17 @@ func (j *joins) awaitMachine(ctx context.Context, t *testing.T, name string) {
 	}
 }
 
-func (j *joins) try(ctx context.Context, t *testing.T, name string, by *x509.Certificate) error {
+func (j *joins) try(ctx context.Context, t *testing.T, name string, by *x509.Certificate, key ...string) error {
 	t.Helper()
 	j.awaitMachine(ctx, t, name)
-	return cluster(ctx, "join", j.bed.name, j.node(name).Name, "sha256:"+snapshot.PublicKey(by))
+	return cluster(ctx, "join", append([]string{j.bed.name, j.node(name).Name, "sha256:" + snapshot.PublicKey(by)}, key...)...)
 }
 
-// join has the machine join by that authority's hash, and gives when it began.
-func (j *joins) join(ctx context.Context, t *testing.T, name string, by *x509.Certificate) time.Time {
+// join has the machine join by that authority's hash, with a key as a control plane, and gives when it began.
+func (j *joins) join(ctx context.Context, t *testing.T, name string, by *x509.Certificate, key ...string) time.Time {
 	t.Helper()
 	began := time.Now()
-	if err := j.try(ctx, t, name, by); err != nil {
+	if err := j.try(ctx, t, name, by, key...); err != nil {
 		t.Fatal(err)
 	}
 	if err := nodes.Install(ctx, []nodes.Node{j.node(name)}); err != nil {
