@@ -258,7 +258,9 @@ test-all: ## every test there is, the long end-to-end story included
 	tests/faults/run
 	tests/e2e/run
 	tests/refusals/run
+	E2E_TEST=TestRotation E2E_SEEDS=10 E2E_RUNS=1 E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestPlan E2E_OBJECTS=0 tests/e2e/run
+	E2E_TEST=TestPlan E2E_OBJECTS=0 E2E_CONTROL_PLANES=3 E2E_WORKERS=2 E2E_PROBE_RATE=0.1 tests/e2e/run
 	E2E_TEST=TestBundles E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestApproval E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestBundleStrategy E2E_OBJECTS=0 tests/e2e/run

@@ -508,13 +508,21 @@ func (r *rotation) assertNoNodePods(ctx context.Context, t *testing.T) {
 	}
 }
 
+// assertKilled: as often as it was to be.
+func (r *rotation) assertKilled(t *testing.T) {
+	t.Helper()
+	if len(r.kills) != r.planned {
+		t.Errorf("killed: %+v; expected are %d", r.kills, r.planned)
+	}
+}
+
 func (r *rotation) assertKills(t *testing.T) {
 	phases := map[string]bool{}
 	for _, k := range r.kills {
 		phases[k.Phase] = true
 	}
-	if len(r.kills) != 2 || len(phases) != 2 {
-		t.Errorf("killed: %+v; expected one in each of two phases", r.kills)
+	if len(r.kills) != r.planned || len(phases) != r.planned {
+		t.Errorf("killed: %+v; expected one in each of %d phases", r.kills, r.planned)
 	}
 	holders := map[string]bool{}
 	for _, l := range r.bed.recorder.Leaders() {

@@ -25,7 +25,7 @@ import (
 
 // TestAuthorities replaces the front proxy's and etcd's authority, for which nothing but etcd and API servers
 // restarts and nobody is refused anything; and then all three in one request. A real aggregated API server is
-// asked through the API servers all the time, and writes are counted.
+// asked through the API servers all the time, and writes are counted. The controller's leader is killed at moments that are drawn.
 func TestAuthorities(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -40,20 +40,27 @@ func TestAuthorities(t *testing.T) {
 
 	two := b.prepare(ctx, t, setting("E2E_TRIGGER", "proxy-and-etcd"), frontProxyAuthority, etcdAuthority)
 	seen := two.lookCloser(ctx, t)
+	seed := drawn(t)
+	two.killLeaders(ctx, seed, 2, 5*time.Second, "TrustingBoth", "ReissuingLeaves", "DroppingOld")
 	two.begin(ctx, t)
 	two.finish(ctx, t, 10*time.Minute)
-	t.Run("front proxy and etcd", func(t *testing.T) { seen.assertAlone(ctx, t) })
+	t.Run("front proxy and etcd", func(t *testing.T) {
+		seen.assertAlone(ctx, t)
+		two.assertKilled(t)
+	})
 
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "delete", "pod", "alone", "--wait=true")
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "rollout", "resume", "deployment/frozen")
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "rollout", "status", "deployment/frozen", "--timeout=180s")
 	three := b.prepare(ctx, t, setting("E2E_TRIGGER", "proxy-and-etcd")+"-and-own", kubernetesAuthority, frontProxyAuthority, etcdAuthority)
 	seen = three.lookCloser(ctx, t)
+	three.killLeaders(ctx, seed+1, 3, 10*time.Second, "TrustingBoth", "ReissuingLeaves", "RestartingWorkloads", "DroppingOld")
 	three.begin(ctx, t)
 	three.finish(ctx, t, 20*time.Minute)
 	t.Run("all three", func(t *testing.T) {
 		three.assert(ctx, t)
 		seen.assertServers(ctx, t)
+		three.assertKilled(t)
 	})
 }
 
@@ -433,11 +440,16 @@ func (c *closer) assertNothingLeft(ctx context.Context, t *testing.T) {
 	}
 }
 
-// assertNothingElse: of all containers and kubelets, those alone start that read etcd's authority at their start.
+// assertNothingElse: of all containers and kubelets, those alone start that read etcd's authority at their start, and what was killed.
 func (c *closer) assertNothingElse(t *testing.T) {
-	planes := c.bed.controlPlanes()
+	planes, killed := c.bed.controlPlanes(), map[string]int{}
+	for _, k := range c.kills {
+		killed[k.Pod]++
+	}
 	for _, x := range c.restarts(func(*nodes.Restart) bool { return true }) {
-		if x.Namespace != nodesNamespace && !(slices.Contains(planes, x.Node) && (x.Static("etcd") || x.Static("kube-apiserver"))) {
+		if x.Namespace == systemNamespace && killed[x.Pod] > 0 {
+			killed[x.Pod]--
+		} else if x.Namespace != nodesNamespace && !(slices.Contains(planes, x.Node) && (x.Static("etcd") || x.Static("kube-apiserver"))) {
 			t.Errorf("started: %s", x)
 		}
 	}

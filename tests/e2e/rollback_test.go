@@ -86,6 +86,7 @@ func (r *rotation) turnRound(ctx context.Context, t *testing.T) {
 	r.bed.kubectl(ctx, t, "patch", "certificaterotation", rotationName, "--type=merge", "-p", `{"spec":{"rollback":null}}`)
 	r.completed = r.awaitPhase(waiting, t, "RolledBack")
 	r.seeEachTried(waiting, t)
+	r.killing.Wait()
 	r.collect(ctx, t)
 }
 

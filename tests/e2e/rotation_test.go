@@ -19,7 +19,8 @@ const (
 )
 
 // TestRotation takes a live cluster to a second authority, with stragglers to be dealt with and a leader
-// that is killed twice; applies the same again, to no effect; and takes it to a third authority.
+// that is killed twice; applies the same again, to no effect; and takes it to a third authority. With E2E_SEEDS
+// the first part is done so many times, each with moments of its own.
 func TestRotation(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -27,33 +28,20 @@ func TestRotation(t *testing.T) {
 	b.populate(ctx, t)
 	t.Cleanup(func() { b.save(t) })
 
-	first := b.prepare(ctx, t, setting("E2E_TRIGGER", "first"))
-	user := newUser(ctx, t, b)
-	t.Run("the user's kubeconfig works before", user.works)
-	if setting("E2E_KILL", "1") == "1" {
-		first.killLeader(ctx, t, "ReissuingLeaves", "a new apiserver.crt", func(e *nodes.Event) bool {
-			return e.What == nodes.FileChanged && !e.Already && e.Path == "/etc/kubernetes/pki/apiserver.crt"
-		})
-		first.killLeader(ctx, t, "RestartingWorkloads", "the first workload's restart", func(e *nodes.Event) bool {
-			return e.What == nodes.ContainerStarted && !e.Already && (e.Namespace == "kube-system" && e.Container == "kube-proxy" || e.Namespace == fixture.Namespace)
+	trigger, seed := setting("E2E_TRIGGER", "first"), drawn(t)
+	first := b.rotate(ctx, t, trigger, seed)
+	t.Run("applying the same manifest again does nothing", func(t *testing.T) { first.assertAgain(ctx, t) })
+	for i := uint64(1); i < uint64(number(t, "E2E_SEEDS", 1)) && !t.Failed(); i++ {
+		b.refresh(ctx, t)
+		t.Run(fmt.Sprintf("once more with E2E_SEED=%d", seed+i), func(t *testing.T) {
+			first = b.rotate(ctx, t, fmt.Sprintf("%s-%d", trigger, i), seed+i)
 		})
 	}
-	first.begin(ctx, t)
-	first.stragglers(ctx, t)
-	first.finish(ctx, t, 15*time.Minute)
-	t.Run("first", func(t *testing.T) {
-		first.assert(ctx, t)
-		if setting("E2E_KILL", "1") == "1" {
-			t.Run("the leader was killed in two phases and both replicas have led", first.assertKills)
-		}
-		t.Run("the user's kubeconfig is refused afterwards", func(t *testing.T) { user.refused(t, first.new(t)) })
-	})
-	t.Run("applying the same manifest again does nothing", func(t *testing.T) { first.assertAgain(ctx, t) })
 	if setting("E2E_RUNS", "2") == "1" {
 		return
 	}
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "delete", "pod", "alone", "--wait=true")
-	second := b.prepare(ctx, t, setting("E2E_TRIGGER", "first")+"-and-second")
+	second := b.prepare(ctx, t, trigger+"-and-second")
 	second.begin(ctx, t)
 	second.finish(ctx, t, 15*time.Minute)
 	t.Run("a new trigger runs a second rotation to a third authority", func(t *testing.T) {
@@ -63,6 +51,35 @@ func TestRotation(t *testing.T) {
 		}
 		second.assert(ctx, t)
 	})
+}
+
+// rotate takes the cluster to another authority, with stragglers and two kills.
+func (b *bed) rotate(ctx context.Context, t *testing.T, trigger string, seed uint64) *rotation {
+	t.Helper()
+	r := b.prepare(ctx, t, trigger)
+	user := newUser(ctx, t, b)
+	t.Run("the user's kubeconfig works before", user.works)
+	r.killLeaders(ctx, seed, 2, 3*time.Second, "TrustingBoth", "ReissuingLeaves", "RestartingWorkloads", "DroppingOld")
+	r.begin(ctx, t)
+	r.stragglers(ctx, t)
+	r.finish(ctx, t, 15*time.Minute)
+	t.Run(trigger, func(t *testing.T) {
+		r.assert(ctx, t)
+		if r.planned > 0 {
+			t.Run("the leader was killed in two phases and both replicas have led", r.assertKills)
+		}
+		t.Run("the user's kubeconfig is refused afterwards", func(t *testing.T) { user.refused(t, r.new(t)) })
+	})
+	return r
+}
+
+// refresh makes of the cluster what it was before, but for its authority: the stragglers are there again, and no process of the
+// controller's has been killed.
+func (b *bed) refresh(ctx context.Context, t *testing.T) {
+	t.Helper()
+	b.kubectl(ctx, t, "-n", systemNamespace, "rollout", "restart", "deployment/"+controller)
+	b.kubectl(ctx, t, "-n", fixture.Namespace, "delete", "pod", "alone", "--wait=true")
+	b.populate(ctx, t)
 }
 
 // stragglers sees that the drop waits for what can't be restarted, by name; then resumes one and accepts

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +48,7 @@ type rotation struct {
 	complaints                complaints
 	said                      atomic.Int32 // failures that were told at once
 	mu                        sync.Mutex
+	planned                   int // kills
 	kills                     []timeline.Kill
 	killing                   sync.WaitGroup
 }
@@ -372,23 +375,65 @@ func (r *rotation) new(t *testing.T) *x509.Certificate {
 	return authority
 }
 
-// killLeader kills the controller's leading process once trigger comes, and notes it.
-func (r *rotation) killLeader(ctx context.Context, t *testing.T, phase string, what string, trigger func(*nodes.Event) bool) {
+// drawn is the seed of all that is left to chance: E2E_SEED, or a new one. It is printed: with it the same happens again.
+func drawn(t *testing.T) uint64 {
+	t.Helper()
+	value, err := strconv.ParseUint(setting("E2E_SEED", fmt.Sprint(rand.Uint32())), 10, 64)
+	if err != nil {
+		t.Fatalf("E2E_SEED: %v", err)
+	}
+	say("E2E_SEED=%d", value)
+	return value
+}
+
+// killLeaders kills the controller's leading process so many times, each in another one of these phases, within that time of the first
+// thing that is done there. Which and when is drawn.
+func (r *rotation) killLeaders(ctx context.Context, seed uint64, times int, within time.Duration, phases ...string) {
+	if setting("E2E_KILL", "1") != "1" {
+		return
+	}
+	chance := rand.New(rand.NewPCG(seed, 0))
+	chance.Shuffle(len(phases), func(i, j int) { phases[i], phases[j] = phases[j], phases[i] })
+	for _, phase := range phases[:times] {
+		r.killLeader(ctx, phase, time.Duration(chance.Int64N(int64(within))))
+	}
+}
+
+// killLeader kills the controller's leading process so long after the first thing that is done in a phase, and notes it.
+func (r *rotation) killLeader(ctx context.Context, phase string, after time.Duration) {
+	say("%s: the leader will be killed in %s, %.1f s after its first deed", r.trigger, phase, after.Seconds())
+	r.planned++
 	r.killing.Add(1)
 	go func() {
 		defer r.killing.Done()
-		if _, err := r.await(ctx, phase, func(v *story.Version) bool { return r.inRun(v) && v.Status.Phase == phase }); err != nil {
+		v, err := r.await(ctx, phase, func(v *story.Version) bool { return r.inRun(v) && v.Status.Phase == phase })
+		if err != nil {
 			r.complaints.add("no leader was killed in %s: %v", phase, err)
 			return
 		}
-		if _, err := r.bed.observer.Await(ctx, func(e *nodes.Event) bool { return e.At.After(r.applied) && trigger(e) }); err != nil {
-			r.complaints.add("no leader was killed in %s, for %s did not come: %v", phase, what, err)
+		if _, err := r.bed.observer.Await(ctx, func(e *nodes.Event) bool { return e.At.After(v.At) && isDeed(e) }); err != nil {
+			r.complaints.add("no leader was killed in %s, where nothing was done: %v", phase, err)
 			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(after):
 		}
 		if err := r.kill(ctx, phase); err != nil {
 			r.complaints.add("the leader could not be killed in %s: %v", phase, err)
 		}
 	}()
+}
+
+// isDeed: a run has changed a file of Kubernetes' on a node, or restarted a workload.
+func isDeed(e *nodes.Event) bool {
+	switch e.What {
+	case nodes.FileChanged:
+		return !e.Already && strings.HasPrefix(e.Path, "/etc/kubernetes/")
+	case nodes.ContainerStarted:
+		return !e.Already && (e.Namespace == "kube-system" && e.Container == "kube-proxy" || e.Namespace == fixture.Namespace)
+	}
+	return false
 }
 
 func (r *rotation) kill(ctx context.Context, phase string) error {

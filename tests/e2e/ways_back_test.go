@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ import (
 var beforeDrop = []string{"Preparing", "TrustingBoth", "ReissuingLeaves", "PublishingNew", "RestartingWorkloads"}
 
 // TestEachRollback takes runs of all three authorities back from the end of each phase, one after the other on one cluster, and
-// goes forward to the end then.
+// goes forward to the end then. On the longest way back the controller's leader is killed twice, at moments that are drawn.
 func TestEachRollback(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
@@ -24,14 +25,22 @@ func TestEachRollback(t *testing.T) {
 	b.populate(ctx, t)
 	t.Cleanup(func() { b.save(t) })
 	all := []string{kubernetesAuthority, frontProxyAuthority, etcdAuthority}
+	chance := rand.New(rand.NewPCG(drawn(t), 0))
 	for i, phase := range beforeDrop {
 		r := b.prepare(ctx, t, "back-"+strings.ToLower(phase), all...)
+		if i == len(beforeDrop)-1 && setting("E2E_KILL", "1") == "1" {
+			r.killLeader(ctx, "RollingBack", time.Duration(chance.Int64N(int64(10*time.Second))))
+			r.killLeader(ctx, "RollingBack", time.Duration(chance.Int64N(int64(10*time.Second)))+20*time.Second)
+		}
 		r.start(ctx, t)
 		r.awaitEndOf(ctx, t, i)
 		r.turnRound(ctx, t)
-		t.Run("from the end of "+phase, func(t *testing.T) { r.assertNothingHappened(ctx, t) })
+		t.Run("from the end of "+phase, func(t *testing.T) {
+			r.assertNothingHappened(ctx, t)
+			r.assertKilled(t)
+		})
 	}
-	t.Run("the controller's memory stays", func(t *testing.T) { assertMemoryStays(t, b.records) })
+	t.Run("the controller's memory stays", func(t *testing.T) { assertMemoryStays(t, b.records[:len(beforeDrop)-1]) }) // as long as it lived
 
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "delete", "pod", "alone", "--wait=true")
 	b.kubectl(ctx, t, "-n", fixture.Namespace, "rollout", "resume", "deployment/frozen")
