@@ -258,6 +258,7 @@ test-all: ## every test there is, the long end-to-end story included
 	tests/faults/run
 	tests/e2e/run
 	tests/refusals/run
+	tests/unusual/run
 	E2E_TEST=TestRotation E2E_SEEDS=10 E2E_RUNS=1 E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestPlan E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestPlan E2E_OBJECTS=0 E2E_CONTROL_PLANES=3 E2E_WORKERS=2 E2E_PROBE_RATE=0.1 tests/e2e/run

@@ -25,10 +25,10 @@ cluster_name() {
 	[[ $1 =~ ^[a-z0-9][a-z0-9-]{0,40}$ ]] || die "'$1': a cluster's name is made of a-z, 0-9 and -"
 }
 
-# cluster_create NAME IMAGE CONTROL-PLANES WORKERS
+# cluster_create NAME IMAGE CONTROL-PLANES WORKERS NODES-FILE
 cluster_create() {
 	mkdir -p "$CACHE/clusters/$1"
-	cluster_configuration "$3" "$4" >"$CACHE/clusters/$1/kind.yaml"
+	cluster_configuration "$3" "$4" "$5" >"$CACHE/clusters/$1/kind.yaml"
 	"$CACHE/bin/kind" create cluster --name "$1" --image "$2" --retain \
 		--config "$CACHE/clusters/$1/kind.yaml" --kubeconfig "$(kubeconfig "$1")"
 }
@@ -43,6 +43,7 @@ cluster_configuration() {
 		  podSubnet: $POD_SUBNET
 		nodes:
 	END
+	if [[ -n $3 ]]; then cat "$3" && return; fi
 	for ((i = 0; i < $1; i++)); do echo '- role: control-plane'; done
 	for ((i = 0; i < $2; i++)); do echo '- role: worker'; done
 }

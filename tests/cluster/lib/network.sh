@@ -13,7 +13,7 @@ network_install() {
 	done <<<"$nodes"
 }
 
-# network_nodes NAME [NODE] : a line for each node with its name and its pods' subnet. A node that has just
+# network_nodes NAME [NODE] : a line for each node with its container's name and its pods' subnet. A node that has just
 # joined registers itself, and is given its subnet, a moment later: NODE, or all, are waited for.
 network_nodes() {
 	local deadline=$((SECONDS + 60)) expected nodes
@@ -26,6 +26,7 @@ network_nodes() {
 	echo "$nodes"
 }
 
+# A node may have another name than its container, which kind puts at the end of its providerID.
 network_subnets() {
-	jq -r '.items[] | select(.spec.podCIDR) | "\(.metadata.name) \(.spec.podCIDR)"'
+	jq -r '.items[] | select(.spec.podCIDR) | "\((.spec.providerID // .metadata.name) | split("/") | last) \(.spec.podCIDR)"'
 }
