@@ -36,8 +36,8 @@ func TestNodesComeAndGo(t *testing.T) {
 	now = c.resume(ctx, t)
 	c.awaitDown(ctx, t, now, "ReissuingLeaves", stays, goes)
 	t.Run("two that go down in the middle hold it", func(t *testing.T) { c.assertHeld(ctx, t) })
-	c.forget(ctx, t, goes)
-	t.Run("one that is deleted is forgotten, and the other still waited for", func(t *testing.T) { c.assertForgotten(ctx, t, stays, goes) })
+	now = c.forget(ctx, t, goes)
+	t.Run("one that is deleted is forgotten, and the other still waited for", func(t *testing.T) { c.assertForgotten(ctx, t, now, stays, goes) })
 	now = c.thaw(ctx, t, stays)
 	c.awaitCompleted(ctx, t, now)
 
@@ -181,16 +181,18 @@ func (c *comings) assertHeld(ctx context.Context, t *testing.T) {
 	c.notDropped(ctx, t)
 }
 
-// forget removes a machine for good and deletes its node.
-func (c *comings) forget(ctx context.Context, t *testing.T, n nodes.Node) {
+// forget removes a machine for good and deletes its node, and gives when that began.
+func (c *comings) forget(ctx context.Context, t *testing.T, n nodes.Node) time.Time {
 	t.Helper()
 	c.bed.observer.Forget(n.Name)
 	docker(ctx, t, "rm", "--force", "--volumes", n.Name)
+	before := time.Now()
 	c.bed.kubectl(ctx, t, "delete", "node", n.Name)
+	return before
 }
 
-func (c *comings) assertForgotten(ctx context.Context, t *testing.T, stays, goes nodes.Node) {
-	c.await(ctx, t, time.Now(), time.Minute, goes.Name+" to be forgotten", func(s *story.Status) bool {
+func (c *comings) assertForgotten(ctx context.Context, t *testing.T, after time.Time, stays, goes nodes.Node) {
+	c.await(ctx, t, after, time.Minute, goes.Name+" to be forgotten", func(s *story.Status) bool {
 		return !s.WaitsFor(goes.Name) && holdsUp(s, stays)
 	})
 	c.remains(ctx, t, stays)
