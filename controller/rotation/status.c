@@ -442,16 +442,17 @@ static bool is_of_run(const struct status_input *in)
 	return json_get(in->previous, "phase") && str_eq(json_str(json_at(in->previous, "run", "trigger", NULL)), run->exists ? run->trigger : NULL);
 }
 
-/* A node that is down shows nothing, so the walk stands where that was to be seen, and nothing moves until the node is back or gone. */
-static bool is_hidden(const struct status_input *in)
+/* The phase that was told, when it is a later one than what is seen now. A node that is down shows nothing, so the walk stands where
+ * that was to be seen, and nothing moves until the node is back or gone. PHASE_COUNT: none. */
+static enum phase hidden_phase(const struct status_input *in)
 {
 	const struct position *p = in->position;
 	if (!p->held || !str_eq(p->waits.reason, "NodeNotReady") || in->world->run.back || !is_of_run(in))
-		return false;
+		return PHASE_COUNT;
 	for (size_t later = p->phase + 1; later < PHASE_COUNT; later++)
 		if (str_eq(json_get_str(in->previous, "phase"), phase_text((enum phase)later)->name))
-			return true;
-	return false;
+			return (enum phase)later;
+	return PHASE_COUNT;
 }
 
 static bool is_of_phase(const char *condition)
@@ -462,19 +463,20 @@ static bool is_of_phase(const char *condition)
 	return false;
 }
 
-static void kept_position(const struct status_input *in, struct json *status)
+static void kept_position(const struct status_input *in, enum phase told, struct json *status, const char *message)
 {
-	static const char *const PARTS[] = { "phase", "progressSummary", "progress" };
-	for (size_t i = 0; i < ARRAY_LEN(PARTS); i++)
-		if (json_get(in->previous, PARTS[i]))
-			json_set(status, PARTS[i], json_copy(json_get(in->previous, PARTS[i])));
+	json_set_str(status, "phase", phase_text(told)->name);
+	json_set_str(status, "progressSummary", json_str_or(json_get(in->previous, "progressSummary"), ""));
 	json_each(before, json_get(in->previous, "conditions")) {
 		if (!is_of_phase(json_get_str(before, "type")))
 			continue;
 		struct json *c = json_copy(before);
 		json_set_int(c, "observedGeneration", in->request->generation);
+		if (str_eq(json_get_str(c, "reason"), "InProgress"))
+			set_cut(c, "message", message, TEXT_MAX);
 		json_add(json_ensure_array(status, "conditions"), c);
 	}
+	progress(in->world, told, status);
 }
 
 static void running_part(const struct status_input *in, struct json *status)
@@ -490,8 +492,8 @@ static void running_part(const struct status_input *in, struct json *status)
 	passed_deadline(in, status, buf_str(&message));
 	ignored_changes(in, status);
 	next_step(in, status);
-	if (is_hidden(in))
-		kept_position(in, status);
+	if (hidden_phase(in) != PHASE_COUNT)
+		kept_position(in, hidden_phase(in), status, buf_str(&message));
 	else
 		position_part(in, status, buf_str(&message));
 	status_blockers(in->world, p->phase, status);

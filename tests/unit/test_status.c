@@ -317,6 +317,7 @@ static void test_a_node_that_is_down_takes_nothing_back(void **state)
 	assert_string_equal(json_get_str(status, "progressSummary"), json_get_str(before, "progressSummary"));
 	assert_string_equal(condition(status, "LeavesReissued", "status"), "True");
 	assert_string_equal(condition(status, "Stalled", "reason"), "NodeNotReady");
+	assert_string_equal(condition(status, "TrustPublished", "message"), condition(status, "Stalled", "message"));
 	assert_string_equal(json_get_str(status, "waitingFor"), "alpha");
 	s.position.phase = PHASE_RESTARTING_WORKLOADS; /* what is further is told */
 	s.position.phase_done[PHASE_PUBLISHING_NEW] = true;
