@@ -110,6 +110,32 @@ type request struct {
 	token       string
 }
 
+// Client is one that a test asks by itself, beside the nine kinds.
+type Client struct {
+	Address     string // host:port that is dialled
+	Path        string
+	Roots       *x509.CertPool
+	Certificate *tls.Certificate // nil: none
+	Token       string           // "": none
+}
+
+// Ask makes one attempt; it belongs to no cell and no phase.
+func (c *Client) Ask(ctx context.Context) Attempt {
+	a, _ := try(ctx, request{address: c.Address, path: c.Path, roots: c.Roots, certificate: c.Certificate, token: c.Token})
+	return a
+}
+
+// try gives an attempt's result, and what the server presented.
+func try(ctx context.Context, r request) (Attempt, []*x509.Certificate) {
+	started := time.Now()
+	chain, err := ask(ctx, r)
+	a := Attempt{Started: started, Took: time.Since(started), Kind: classify(err), Server: describe(r.address, chain)}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	return a, chain
+}
+
 // ask makes one connection and one request on it.
 func ask(ctx context.Context, r request) (chain []*x509.Certificate, err error) {
 	var dialer net.Dialer

@@ -99,10 +99,10 @@ func TestKinds(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		pool := x509.NewCertPool()
 		pool.AddCert(c.trust)
-		_, err := ask(ctx, request{address: c.address, path: "/", roots: pool, certificate: c.as})
+		got := (&Client{Address: c.address, Path: "/", Roots: pool, Certificate: c.as}).Ask(ctx)
 		cancel()
-		if got := classify(err); got != c.want {
-			t.Errorf("%s: %q (%v), expected %q", c.name, got, err, c.want)
+		if got.Kind != c.want {
+			t.Errorf("%s: %q (%s), expected %q", c.name, got.Kind, got.Error, c.want)
 		}
 	}
 }

@@ -130,12 +130,8 @@ func (s *Set) Armed() time.Time {
 func (s *Set) attempt(cell Cell, r request) {
 	ctx, cancel := context.WithTimeout(context.Background(), s.Timeout)
 	defer cancel()
-	started := time.Now()
-	chain, err := ask(ctx, r)
-	a := Attempt{Cell: cell, Started: started, Took: time.Since(started), Kind: classify(err), Server: describe(s.Address, chain)}
-	if err != nil {
-		a.Error = err.Error()
-	}
+	a, chain := try(ctx, r)
+	a.Cell = cell
 	s.look(chain, a.Server)
 	s.record(a)
 }
