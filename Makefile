@@ -264,6 +264,7 @@ test-all: ## every test there is, the long end-to-end story included
 	E2E_TEST=TestPlan E2E_OBJECTS=0 E2E_CONTROL_PLANES=3 E2E_WORKERS=2 E2E_PROBE_RATE=0.1 tests/e2e/run
 	E2E_TEST=TestBundles E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestApproval E2E_OBJECTS=0 tests/e2e/run
+	E2E_TEST=TestOwnCA E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestBundleStrategy E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestGit E2E_OBJECTS=0 tests/e2e/run
 	E2E_TEST=TestFlux E2E_OBJECTS=0 tests/e2e/run

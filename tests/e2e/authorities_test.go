@@ -428,7 +428,13 @@ func (c *closer) assertNothingLeft(ctx context.Context, t *testing.T) {
 			t.Errorf("there is no record of the run for %s, so no Secret was looked at", name)
 		}
 	}
-	for _, n := range c.bed.nodes {
+	c.assertNodesForget(ctx, t)
+}
+
+// assertNodesForget: nothing of the run is on a node.
+func (r *rotation) assertNodesForget(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for _, n := range r.bed.nodes {
 		// The lock, and which certificate the API server is known to show to kubelets.
 		if out, err := n.Run(ctx, "sh", "-c", "ls -A -I lock -I absorbed /var/lib/certrotation 2>/dev/null || true"); err != nil || strings.TrimSpace(string(out)) != "" {
 			t.Errorf("%s: in /var/lib/certrotation is %q, %v", n.Name, out, err)

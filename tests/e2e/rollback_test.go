@@ -234,17 +234,20 @@ func (r *rotation) assertStragglersStay(t *testing.T) {
 }
 
 // assertFilesAsBefore: same files, modes, owners and bytes; pods' volumes come and go with their pods.
-func (r *rotation) assertFilesAsBefore(t *testing.T) {
+func (r *rotation) assertFilesAsBefore(t *testing.T) { r.assertSameFiles(t, r.after) }
+
+func (r *rotation) assertSameFiles(t *testing.T, after map[string]*snapshot.Node) {
+	t.Helper()
 	compared := 0
 	for name, before := range r.before {
-		for _, d := range snapshot.Shape(before, r.after[name]) {
+		for _, d := range snapshot.Shape(before, after[name]) {
 			t.Errorf("%s: %s", name, d)
 		}
 		which := func(path string) bool {
 			compared++
 			return !strings.HasPrefix(path, "/var/lib/kubelet/pods/") && !strings.HasSuffix(path, "_state")
 		}
-		for _, d := range snapshot.Content(before, r.after[name], which) {
+		for _, d := range snapshot.Content(before, after[name], which) {
 			t.Errorf("%s: %s", name, d)
 		}
 	}
