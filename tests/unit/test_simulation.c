@@ -1,6 +1,6 @@
 /* LINK: rotation */
 /* Closed-loop simulation: the walk drives a model of a cluster. Every action boundary × {crash, stale read, doubled action, half-done
- * job, a node that joins, a controller-manager that restarts, another leader, a caBundle that is written back, a pause}, and the same
+ * job, a node or a control plane that joins, a controller-manager that restarts, another leader, a caBundle that is written back, a pause}, and the same
  * again with the run turned round at every action boundary; after every single effect every live pair of client and server must be able
  * to talk. Then mutants of the table, each of which must be caught.
  *
@@ -38,13 +38,14 @@
 
 #define PAUSE_PASSES 7 /* long enough for a request to turn round to come in the middle */
 
-enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, WRITE_BACK, PAUSE, DISTURBANCES };
+enum disturbance { CALM, CRASH, STALE, TWICE, HALF_JOB, JOIN, RESTART_MANAGER, OTHER_LEADER, WRITE_BACK, PAUSE, JOIN_PLANE, DISTURBANCES };
 
 /* The kubeconfigs of a node that a run looks after: who has issued the certificate in it, and whom it trusts. */
 enum client { CLIENT_COMPONENTS, CLIENT_ADMIN, CLIENT_KUBELET, CLIENTS };
 
 struct sim_node {
 	bool present, control_plane, reported;
+	bool raw;               /* joined as a control plane, and not caught up with yet */
 	int levels[FACET_COUNT]; /* of the clients' facets only whether there is such a client */
 	struct { int leaf, trust; } clients[CLIENTS];
 	int kubelet_knows;      /* the CAs in its list of acceptable ones, fixed when it started */
@@ -118,7 +119,7 @@ static void check_others_of(struct sim *s, size_t server)
 	const int *n = s->nodes[server].levels;
 	require(s, accepts_leaf(s->aggregated, n[FACET_PROXY_LEAF]), "an aggregated server refuses the API server", server, 0);
 	for (size_t i = 0; i < s->n_nodes; i++)
-		if (s->nodes[i].control_plane)
+		if (s->nodes[i].control_plane && !s->nodes[i].raw)
 			require(s, accepts_leaf(trust_set(n[FACET_ETCD_TRUST]), s->nodes[i].levels[FACET_ETCD_LEAF]), "etcd refuses a peer", server, i);
 }
 
@@ -164,7 +165,7 @@ static void check(struct sim *s)
 		require(s, s->hooks[i].bundle & s->hooks[i].leaf, "the API server refuses a webhook", i, 0);
 	for (size_t i = 0; i < s->n_nodes; i++) {
 		const int *n = s->nodes[i].levels;
-		if (!s->nodes[i].control_plane)
+		if (!s->nodes[i].control_plane || s->nodes[i].raw)
 			continue;
 		check_clients_of(s, i);
 		check_others_of(s, i);
@@ -263,6 +264,61 @@ static void add_node(struct sim *s, bool control_plane)
 	n->levels[FACET_KUBELET_SERVER] = FACET_ABSENT;
 	n->kubelet_knows = trust_set(n->levels[FACET_TRUST]);
 	n->root_read = O;
+}
+
+static int level_seen(const struct sim *s, const struct sim_node *n, enum facet f, bool back);
+
+/* What kubeadm makes of a pair of files: a bare leaf of who comes first in the one. */
+static int leaf_of_copy(int key, int trust)
+{
+	return key == ISSUED_NEW && trust == TRUST_NEW ? LEAF_NEW : LEAF_OLD;
+}
+
+/* kubeadm itself is refused: without a bridge by API servers' old leaves, as it trusts who comes first in ca.crt alone; by an etcd that has
+ * got the other authority. */
+static bool can_join_as_plane(const struct sim *s, const int *from)
+{
+	bool whole = leaf_of_copy(from[FACET_CA_KEY], from[FACET_TRUST]) == LEAF_NEW;
+	if (s->back || (has(s, AUTHORITY_ETCD) && from[FACET_ETCD_TRUST] == TRUST_NEW))
+		return false;
+	return s->by == STRATEGY_BRIDGE || from[FACET_CA_KEY] == ISSUED_OLD || whole;
+}
+
+/* Nothing of a run is there; the kubelet's certificate aside, which may be old. */
+static bool is_born_clean(const struct sim *s, const struct sim_node *n)
+{
+	for (size_t f = 0; f < FACET_CLEAN; f++)
+		if (!facet_reached(level_seen(s, n, (enum facet)f, false), facet_top((enum facet)f)))
+			return false;
+	return true;
+}
+
+/* As `kubeadm join --control-plane` makes it from the authorities' files of the first one. Its servers are on their own until the walk has
+ * caught up with it: README says who can't talk to them. */
+static void add_plane(struct sim *s)
+{
+	static const enum facet COPIED[] = { FACET_TRUST, FACET_CA_KEY, FACET_PROXY_TRUST, FACET_PROXY_CA_KEY, FACET_ETCD_TRUST, FACET_ETCD_CA_KEY };
+	const int *from = s->nodes[0].levels;
+	struct sim_node *n = &s->nodes[s->n_nodes];
+	if (!can_join_as_plane(s, from))
+		return;
+	add_node(s, true);
+	for (size_t i = 0; i < ARRAY_LEN(COPIED); i++)
+		n->levels[COPIED[i]] = from[COPIED[i]];
+	int signs = issuer(from[FACET_CA_KEY]);
+	bool whole = leaf_of_copy(from[FACET_CA_KEY], from[FACET_TRUST]) == LEAF_NEW;
+	n->levels[FACET_SERVER_LEAF] = leaf_of_copy(from[FACET_CA_KEY], from[FACET_TRUST]);
+	n->levels[FACET_PROXY_LEAF] = leaf_of_copy(from[FACET_PROXY_CA_KEY], from[FACET_PROXY_TRUST]);
+	n->levels[FACET_KUBELET_CLIENT] = from[FACET_CA_KEY];
+	n->levels[FACET_SIGNER] = whole ? SIGNER_KUBEADM_NEW : SIGNER_KUBEADM_OLD;
+	n->levels[FACET_ROOT] = whole ? ROOT_KUBEADM_NEW : ROOT_KUBEADM_OLD;
+	for (size_t c = 0; c < CLIENTS; c++)
+		n->clients[c].leaf = n->clients[c].trust = signs;
+	n->clients[CLIENT_KUBELET].leaf = s->nodes[s->leader].levels[FACET_SIGNER] >= SIGNER_OWN_NEW ? N : O;
+	n->clients[CLIENT_KUBELET].trust = s->cluster_info;
+	n->kubelet_knows = n->root_read = trust_set(from[FACET_TRUST]);
+	n->levels[FACET_CLEAN] = is_born_clean(s, n) ? CLEAN_YES : CLEAN_NO;
+	n->raw = true;
 }
 
 struct shape {
@@ -380,7 +436,9 @@ static void reach(struct sim_node *n, enum facet f, int level, bool back)
 	if (c != CLIENTS) {
 		n->clients[c].leaf = back ? O : N;
 		n->clients[c].trust = both ? O | N : n->clients[c].leaf;
-	} else if (!back)
+	} else if (!back && f == FACET_SIGNER && n->levels[FACET_CA_KEY] == ISSUED_NEW && level == SIGNER_OWN_OLD)
+		n->levels[f] = SIGNER_OWN_NEW; /* O's key has never been there */
+	else if (!back)
 		n->levels[f] = level;
 	else if (f == FACET_SIGNER)
 		n->levels[f] = SIGNERS[level];
@@ -552,6 +610,7 @@ static void run_job(struct sim *s, size_t i, const struct action *a, bool back, 
 		check(s);
 	}
 	if (most) {
+		n->raw = n->raw && (size_t)a->step < walk_find("kubelet-client");
 		n->reported = true;
 		n->report_back = back;
 		n->report_step = a->step;
@@ -651,6 +710,8 @@ static void disturb(struct sim *s, enum disturbance kind)
 
 	if (kind == JOIN && s->n_nodes < NODES_MAX)
 		add_node(s, false);
+	if (kind == JOIN_PLANE && s->n_nodes < NODES_MAX)
+		add_plane(s);
 	if (kind == RESTART_MANAGER)
 		manager_starts(s, &s->nodes[0]);
 	if (kind == OTHER_LEADER && s->nodes[1].control_plane)
@@ -741,7 +802,7 @@ static size_t failures_of_rollbacks(const struct shape *shape, size_t *ret_runs,
 	size_t bad = 0;
 	struct outcome calm = simulate(shape, (struct fault){ CALM, 0, 0 });
 	for (size_t turn = 1; turn <= calm.actions; turn++)
-		for (int kind = CALM; kind < DISTURBANCES; kind++)
+		for (int kind = CALM; kind < JOIN_PLANE; kind++)
 			for (size_t after = 0; after < (kind == CALM ? 1 : 25); after += 4) {
 				struct fault f = { (enum disturbance)kind, turn + after, turn };
 				struct outcome o = simulate(shape, f);
