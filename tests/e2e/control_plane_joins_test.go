@@ -177,7 +177,7 @@ func (p *planes) assertUnknown(ctx context.Context, t *testing.T, name string, b
 func (p *planes) assertNoKeys(ctx context.Context, t *testing.T, name string) {
 	before := time.Now()
 	key := p.upload(ctx, t)
-	p.await(ctx, t, before, time.Minute, "status to tell of kubeadm-certs", func(s *story.Status) bool {
+	told := p.await(ctx, t, before, time.Minute, "status to tell of kubeadm-certs", func(s *story.Status) bool {
 		ready := s.Condition("Ready")
 		return ready != nil && strings.Contains(ready.Message, "kube-system/kubeadm-certs") && strings.Contains(ready.Message, "joins before or after a run")
 	})
@@ -200,7 +200,7 @@ func (p *planes) assertNoKeys(ctx context.Context, t *testing.T, name string) {
 	if out, err := p.node(name).Run(ctx, "ls", "-A", "/etc/kubernetes/pki"); err == nil && len(out) > 0 {
 		t.Errorf("the machine holds %q", out)
 	}
-	p.awaitGate(ctx, t, before.Add(time.Second))
+	p.awaitGate(ctx, t, told.At)
 }
 
 // assertPlane: the files of a control plane are of the new authorities, its manifests as kubeadm has written them, and its servers serve.
