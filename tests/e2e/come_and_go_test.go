@@ -32,6 +32,7 @@ func TestNodesComeAndGo(t *testing.T) {
 	now := c.thaw(ctx, t, stays)
 
 	c.pauseIn(ctx, t, now, "ReissuingLeaves")
+	c.learn(ctx, t)
 	c.freeze(ctx, t, stays, goes)
 	now = c.resume(ctx, t)
 	c.awaitDown(ctx, t, now, "ReissuingLeaves", stays, goes)

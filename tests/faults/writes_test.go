@@ -26,6 +26,7 @@ var (
 	ourPod      = regexp.MustCompile(`^/api/v1/namespaces/certrotation-system/pods/`)
 	aLease      = regexp.MustCompile(`^/apis/coordination.k8s.io/v1/namespaces/certrotation-system/leases`)
 	anAuthority = regexp.MustCompile(`^/api/v1/namespaces/certrotation-nodes/secrets/certrotation-kubernetes-`)
+	theirAccess = "/api/v1/namespaces/certrotation-system/secrets/certrotation-admin-kubeconfig"
 	aRequest    = "/apis/certrotation.dev/v1alpha1/certificaterotations/" + rotationName
 )
 
@@ -42,6 +43,8 @@ func (r *rotation) key(e *fault.Entry) string {
 		return "annotation of one of our Pods"
 	case aLease.MatchString(e.Object):
 		return "Lease"
+	case e.Object == theirAccess: // made by the first run, and changed by the others
+		return "the administrator's kubeconfig"
 	case anAuthority.MatchString(e.Object) && !strings.HasSuffix(e.Object, r.id):
 		return "retirement of the authority before"
 	}
