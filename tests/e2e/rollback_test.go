@@ -275,7 +275,7 @@ func (r *rotation) assertStatusRolledBack(t *testing.T) {
 		t.Errorf("the history is %+v", last.History)
 	}
 	for _, v := range r.versions {
-		if v.At.After(r.turned.Add(10*time.Second)) && v.Status.Phase != "RollingBack" && v.Status.Phase != "RolledBack" {
+		if v.At.After(r.turned.Add(30*time.Second)) && v.Status.Phase != "RollingBack" && v.Status.Phase != "RolledBack" {
 			t.Errorf("at %s, after the run was turned round, the phase was %s", v.At.Format("15:04:05.000"), v.Status.Phase)
 		}
 	}
