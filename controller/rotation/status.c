@@ -83,11 +83,23 @@ static enum strategy followed(const struct status_input *in)
 	return world_authorities(in->world) ? world_strategy(in->world) : in->request->strategy;
 }
 
+/* The drop has begun on that proof, which another leader has to gather again: it stays said, as the phase does. */
+static bool was_proven(const struct status_input *in, enum phase p)
+{
+	const char *told = json_str(json_at(in->previous, "run", "trigger", NULL));
+	if (!in->world->run.dropping || p >= PHASE_DROPPING_OLD || !told || !str_eq(told, in->world->run.trigger))
+		return false;
+	json_each(c, json_get(in->previous, "conditions"))
+		if (str_eq(json_get_str(c, "type"), phase_text(p)->condition))
+			return str_eq(json_get_str(c, "status"), "True");
+	return false;
+}
+
 static void phase_condition(const struct status_input *in, enum phase p, struct json *status, const char *message)
 {
 	struct buf moves cleanup(buf_release) = BUF_INIT;
 	const char *condition = phase_text(p)->condition;
-	bool done = in->standing == STANDING_DONE || (in->position && in->position->phase_done[p]);
+	bool done = in->standing == STANDING_DONE || (in->position && in->position->phase_done[p]) || was_proven(in, p);
 	bool now = in->position && in->position->phase == p;
 	bool any = walk_moves(rotated(in), followed(in), p, &moves);
 	if (done && any)

@@ -502,6 +502,16 @@ static void test_once_the_drop_has_begun_no_earlier_phase_is_told(void **state)
 	assert_string_equal(json_get_str(status, "phase"), "DroppingOld");
 	assert_string_equal(json_get_str(status, "waitingFor"), "alpha");
 	assert_string_equal(condition(status, "TrustDistributed", "status"), "False");
+	s.position.phase = PHASE_DROPPING_OLD; /* what was proven before stays, though another leader begins to look */
+	s.position.phase_done[PHASE_TRUSTING_BOTH] = true;
+	struct json *proven cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(condition(proven, "TrustDistributed", "status"), "True");
+	s.position.phase = PHASE_PREPARING;
+	s.position.phase_done[PHASE_TRUSTING_BOTH] = false;
+	s.in.previous = proven;
+	struct json *again cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(condition(again, "TrustDistributed", "status"), "True");
+	assert_string_equal(condition(again, "LeavesReissued", "status"), "False");
 }
 
 static void start_run(struct scene *s)
