@@ -83,11 +83,17 @@ static enum strategy followed(const struct status_input *in)
 	return world_authorities(in->world) ? world_strategy(in->world) : in->request->strategy;
 }
 
+/* The status before tells of the run that is under way. */
+static bool is_of_run(const struct status_input *in)
+{
+	const struct run *run = &in->world->run;
+	return json_get(in->previous, "phase") && str_eq(json_str(json_at(in->previous, "run", "trigger", NULL)), run->exists ? run->trigger : NULL);
+}
+
 /* The drop has begun on that proof, which another leader has to gather again: it stays said, as the phase does. */
 static bool was_proven(const struct status_input *in, enum phase p)
 {
-	const char *told = json_str(json_at(in->previous, "run", "trigger", NULL));
-	if (!in->world->run.dropping || p >= PHASE_DROPPING_OLD || !told || !str_eq(told, in->world->run.trigger))
+	if (!in->world->run.dropping || p >= PHASE_DROPPING_OLD || !is_of_run(in))
 		return false;
 	json_each(c, json_get(in->previous, "conditions"))
 		if (str_eq(json_get_str(c, "type"), phase_text(p)->condition))
@@ -447,13 +453,6 @@ static void position_part(const struct status_input *in, struct json *status, co
 	progress(in->world, p->phase, status);
 }
 
-/* The status before tells of the run that is under way. */
-static bool is_of_run(const struct status_input *in)
-{
-	const struct run *run = &in->world->run;
-	return json_get(in->previous, "phase") && str_eq(json_str(json_at(in->previous, "run", "trigger", NULL)), run->exists ? run->trigger : NULL);
-}
-
 /* The phase that was told, when it is a later one than what is seen now. A node that is down shows nothing, so the walk stands where
  * that was to be seen, and nothing moves until the node is back or gone. PHASE_COUNT: none. */
 static enum phase hidden_phase(const struct status_input *in)
@@ -504,8 +503,9 @@ static void running_part(const struct status_input *in, struct json *status)
 	passed_deadline(in, status, buf_str(&message));
 	ignored_changes(in, status);
 	next_step(in, status);
-	if (hidden_phase(in) != PHASE_COUNT)
-		kept_position(in, hidden_phase(in), status, buf_str(&message));
+	enum phase hidden = hidden_phase(in);
+	if (hidden != PHASE_COUNT)
+		kept_position(in, hidden, status, buf_str(&message));
 	else
 		position_part(in, status, buf_str(&message));
 	status_blockers(in->world, p->phase, status);
