@@ -112,19 +112,29 @@ result node_key_file(const char *path, struct key **ret, struct err *e)
 	return OK;
 }
 
-/* The first of the files that holds ca's key. */
+/* The first of the files that holds ca's key. ERR_NOT_FOUND: none of them does, and each could be read; otherwise why one could not. */
 static result matching_key(const struct cert *ca, const char *const *paths, size_t n_paths, const char *whose, struct key **ret,
 			   struct err *e)
 {
-	for (size_t i = 0; i < n_paths; i++) {
+	struct err unread = { .kind = ERR_NOT_FOUND };
+	for (size_t i = 0; ca && i < n_paths; i++) {
 		struct key *k cleanup(key_freep) = NULL;
-		struct err missing;
-		if (!ca || !paths[i] || !node_key_file(paths[i], &k, &missing).ok || !cert_matches_key(ca, k))
+		struct err one;
+		if (!paths[i])
+			continue;
+		if (!node_key_file(paths[i], &k, &one).ok) {
+			if (one.kind != ERR_NOT_FOUND)
+				unread = one;
+			continue;
+		}
+		if (!cert_matches_key(ca, k))
 			continue;
 		*ret = steal(&k);
 		return OK;
 	}
-	return err_set(e, ERR_NOT_FOUND, "%s's private key is not on this node", whose);
+	if (unread.kind == ERR_NOT_FOUND)
+		return err_set(e, ERR_NOT_FOUND, "%s's private key is not on this node", whose);
+	return err_set(e, unread.kind, "%s's private key: %s", whose, unread.message);
 }
 
 result node_old_key(const struct node *n, enum authority a, struct key **ret, struct err *e)
@@ -142,7 +152,7 @@ result node_new_key(const struct node *n, enum authority a, struct key **ret, st
 	char *given cleanup(str_freep) = n->new_key_dir ? str_printf("%s/%s.key", n->new_key_dir, authority_name(a)) : NULL;
 	const char *const paths[] = { given, path, backup };
 	result found = matching_key(n->of[a].new, paths, ARRAY_LEN(paths), "the new authority", ret, e);
-	if (!found.ok && n->desired->back)
+	if (!found.ok && e->kind == ERR_NOT_FOUND && n->desired->back)
 		return err_set(e, ERR_NOT_FOUND, "this control plane has joined in the middle, and the key of the authority that the run goes back to "
 			       "has never been here: copy %s from another control plane to the same place, or delete the node", backup);
 	return found;
@@ -154,7 +164,8 @@ bool node_is_external(const struct node *n)
 	struct err e;
 	if (!n->desired->bundle || !n->layout.control_plane)
 		return false;
-	return n->desired->back ? !node_new_key(n, AUTHORITY_KUBERNETES, &k, &e).ok : !node_old_key(n, AUTHORITY_KUBERNETES, &k, &e).ok;
+	result found = n->desired->back ? node_new_key(n, AUTHORITY_KUBERNETES, &k, &e) : node_old_key(n, AUTHORITY_KUBERNETES, &k, &e);
+	return !found.ok && (e.kind == ERR_NOT_FOUND || e.kind == ERR_INPUT);
 }
 
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e)

@@ -596,7 +596,10 @@ static void test_no_window_while_something_is_wrong(void **state UNUSED)
 	assert_window_refused(&t, "no netfilter here");
 	machine.no_gate = false;
 	char *key cleanup(secret_freep) = tree_read(&t, KEYS "/Etcd.key");
+	char *path cleanup(str_freep) = tree_path(&t, KEYS "/Etcd.key");
 	tree_put_mode(&t, KEYS "/Etcd.key", "none", 0600);
+	assert_window_refused(&t, KEYS "/Etcd.key: ");
+	assert_int_equal(unlink(path), 0);
 	assert_window_refused(&t, "private key is not on this node");
 	tree_put_mode(&t, KEYS "/Etcd.key", key, 0600);
 	machine.process[PROCESS_ETCD].pid = 0;
