@@ -252,29 +252,8 @@ image: ## the container image, certrotation:dev
 		else DOCKER_BUILDKIT=0 docker build $(BUILD_ARGS) -t $(CERTROTATION_IMAGE) .; fi
 test: ## the tests that every change must pass, real clusters included
 	tests/run
-test-all: ## every test there is, the long end-to-end story included
-	tests/run
-	tests/kills/run
-	tests/faults/run
-	tests/e2e/run
-	tests/refusals/run
-	tests/unusual/run
-	E2E_TEST=TestRotation E2E_SEEDS=10 E2E_RUNS=1 E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestPlan E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestPlan E2E_OBJECTS=0 E2E_CONTROL_PLANES=3 E2E_WORKERS=2 E2E_PROBE_RATE=0.1 tests/e2e/run
-	E2E_TEST=TestBundles E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestApproval E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestOwnCA E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestBundleStrategy E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestGit E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestFlux E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestLarge E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST="TestJoins TestOthers" E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestControlPlaneJoins E2E_OBJECTS=0 E2E_CONTROL_PLANES=2 tests/e2e/run
-	E2E_TEST=TestNodesComeAndGo E2E_OBJECTS=0 E2E_WORKERS=2 tests/e2e/run
-	E2E_TEST=TestAuthorities E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestEachRollback E2E_OBJECTS=0 tests/e2e/run
-	E2E_TEST=TestAuthorities E2E_OBJECTS=0 E2E_CONTROL_PLANES=3 E2E_WORKERS=2 E2E_PROBE_RATE=0.1 E2E_LOGS_RATE=1 E2E_EXEC_RATE=0.3 tests/e2e/run
+test-all: ## every test there is, the long ones included; TEST_RESUME=1: without what has passed on this very code
+	tests/run --all
 bench: ## measure speed, memory and failed requests
 	tests/bench/run
 demo: ## a cluster, a rotation, to watch
