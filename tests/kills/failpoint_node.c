@@ -1,8 +1,11 @@
-/* Failpoints of the node program in a test image, as failpoint.c's: its changes to files and processes. */
+/* Failpoints of the node program in a test image, as failpoint.c's: its changes to files and processes. And a clock of its own, for
+ * nodes of a test cluster have one clock. */
 #include "file.h"
 #include "point.h"
 #include "process.h"
 #include "service.h"
+
+#include <stdio.h>
 
 static const struct point POINT = { "/var/lib/certrotation/failpoint" };
 
@@ -40,3 +43,17 @@ FAILPOINT(file_mkdir, (const char *path, mode_t mode, struct err *e), (path, mod
 FAILPOINT(file_backup, (const char *path, const char *to, struct err *e), (path, to, e), to)
 FAILPOINT(process_terminate, (const struct process_seen *p, struct err *e), (p, e), "SIGTERM")
 FAILPOINT(service_restart, (const char *unit, int64_t timeout_ms, struct err *e), (unit, timeout_ms, e), unit)
+
+/* So many milliseconds is the node's clock ahead, as a test leaves them in a file. */
+int64_t __real_clock_now_ms(void);
+int64_t __wrap_clock_now_ms(void);
+int64_t __wrap_clock_now_ms(void)
+{
+	long long ahead = 0;
+	FILE *f = fopen("/var/lib/certrotation/clock", "re");
+	if (f && fscanf(f, "%lld", &ahead) != 1)
+		ahead = 0;
+	if (f)
+		(void)fclose(f);
+	return __real_clock_now_ms() + ahead;
+}

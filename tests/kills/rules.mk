@@ -34,5 +34,5 @@ build/release/certrotation-controller: $(call FAILPOINT_OBJS,tests/kills/failpoi
 build/release/certrotation-controller: HARDENED_LINK += $(call wrapped,kube_create kube_update kube_patch kube_delete kube_patch_all lease_start)
 build/release/certrotation-node: $(call FAILPOINT_OBJS,tests/kills/failpoint_node.c)
 build/release/certrotation-node: HARDENED_LINK += $(call wrapped,file_replace file_rename file_remove file_wipe file_rmdir file_symlink \
-	file_mkdir file_backup process_terminate service_restart)
+	file_mkdir file_backup process_terminate service_restart clock_now_ms)
 endif
