@@ -57,11 +57,11 @@ static bool is_whole(const struct run *run)
 	return !authority_in(run->authorities, AUTHORITY_KUBERNETES) || (run->has_old_probe && run->has_new_probe);
 }
 
-/* O and N change places, Y stands for X. Not before all bridges are there: until then nothing has been touched. */
+/* O and N change places, Y stands for X. Not before all bridges are there: until then nothing has been touched. (They go when it ends.) */
 static void turn_round(struct observation *o)
 {
 	struct run *run = &o->world->run;
-	if (!is_whole(run))
+	if (!run->finishing && !is_whole(run))
 		return;
 	run->back = true;
 	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
@@ -201,6 +201,16 @@ static void keep_parts(struct run *run)
 			run_authority_release(&run->of[a]);
 }
 
+/* apply_finish closes one Secret after the other, the lead's last. A run begins with none that its trigger has closed before. */
+static bool is_finishing(const struct observation *o)
+{
+	const struct run *run = &o->world->run;
+	for (size_t a = 0; run->exists && a < AUTHORITY_COUNT; a++)
+		if (authority_in(run->authorities, (enum authority)a) && strs_has(&o->recorded[a], run->trigger))
+			return true;
+	return false;
+}
+
 /* The CA that is published now says by its subject which run made it, whatever became of the Secrets. */
 static result read_published(struct observation *o, struct err *e)
 {
@@ -274,6 +284,7 @@ static result authority_observe(struct observation *o, struct err *e)
 	const struct kube_list q = { .path = path, .label_selector = LABEL_AUTHORITY, .secret = true };
 	TRY(kube_list_each(o->kube, &q, each_secret, drop_secrets, o, NULL, e));
 	keep_parts(&o->world->run);
+	o->world->run.finishing = is_finishing(o);
 	if (o->world->run.rollback)
 		turn_round(o);
 	if (o->world->run.exists)

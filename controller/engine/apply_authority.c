@@ -354,14 +354,15 @@ static bool delete_pod(void *context, const struct json *pod)
 	return gone.ok || e.kind == ERR_NOT_FOUND || e.kind == ERR_CONFLICT;
 }
 
-/* Those of the authorities that the run has replaced; their triggers stay on record. */
+/* Those of the authorities that the run has replaced, and not what it has closed itself before it was cut short; their triggers stay on
+ * record. */
 static bool retire(void *context, const struct json *secret)
 {
 	const struct applier *a = context;
 	struct err e;
 	struct json *patch cleanup(json_freep) = json_object();
 	enum authority of = authority_by_name(label(secret, LABEL_AUTHORITY));
-	if (of == AUTHORITY_COUNT || !authority_in(a->world->run.authorities, of))
+	if (of == AUTHORITY_COUNT || !authority_in(a->world->run.authorities, of) || str_eq(label(secret, LABEL_RUN), a->world->run.id))
 		return true;
 	json_set(json_ensure_object(patch, "data"), "tls.crt", json_null());
 	json_set_str(json_ensure_object(json_ensure_object(patch, "metadata"), "labels"), LABEL_ROLE, "retired");
@@ -394,7 +395,8 @@ result apply_dismiss(const struct applier *a, struct err *e)
 	return kube_list_each(a->kube, &jobs, delete_pod, NULL, &borrowed, NULL, e);
 }
 
-/* The role of the lead's Secret is the last write: until then the walk comes back here. */
+/* The role of the lead's Secret is the last write: until then the walk comes back here, from the first one that is closed on in any case
+ * (run.finishing). */
 result apply_finish(const struct applier *a, struct err *e)
 {
 	const struct run *run = &a->world->run;

@@ -55,6 +55,7 @@ static bool all_visited(const struct world *w, struct waits *ret)
 	}
 	if (w->nodes_known && w->n_nodes && ret->done == ret->total)
 		return true;
+	ret->unknown = true;
 	return waits_for(ret, "VisitingNodes", "the node program's first report from every node");
 }
 
@@ -160,14 +161,18 @@ static bool has_probe(const struct world *w, bool of_new)
 
 static bool servers_accept_new(const struct world *w, struct waits *ret)
 {
+	bool refused = false;
 	for (size_t i = 0; i < w->n_nodes; i++) {
 		const struct node_state *n = &w->nodes[i];
 		ret->total++;
-		if (!has_probe(w, true) || (n->kubelet_accepts_new == SEEN_YES && (!n->control_plane || n->api_accepts_new == SEEN_YES)))
+		if (!has_probe(w, true) || (n->kubelet_accepts_new == SEEN_YES && (!n->control_plane || n->api_accepts_new == SEEN_YES))) {
 			ret->done++;
-		else
-			waits_name(ret, n->name);
+			continue;
+		}
+		refused = refused || n->kubelet_accepts_new == SEEN_NO || (n->control_plane && n->api_accepts_new == SEEN_NO);
+		waits_name(ret, n->name);
 	}
+	ret->unknown = ret->done < ret->total && !refused;
 	return ret->done == ret->total ||
 	       waits_for(ret, "WaitingForTrust", "API servers and kubelets to be seen to accept the new authority");
 }
@@ -280,6 +285,7 @@ static bool workloads_restarted(const struct world *w, struct waits *ret)
 	bool looked = pods_looked_at(w, ret);
 	if (!waiting && looked)
 		return true;
+	ret->unknown = !waiting;
 	if (!waiting)
 		return waits_for(ret, "LookingAtPods", "a look at the pods' mounted CA on every node");
 	ret->stalled = person == waiting && looked;
@@ -1204,11 +1210,15 @@ void walk_locate(const struct world *w, struct position *ret)
 	}
 	if (i == ARRAY_LEN(STEPS))
 		waits_release(&ret->waits);
+	if (w->run.finishing) /* what is closed can't be looked at any more */
+		i = walk_find("finish");
 	ret->step = i;
 	ret->phase = i < ARRAY_LEN(STEPS) ? STEPS[i].phase : PHASE_COMPLETED;
 	for (size_t p = ret->phase; p < PHASE_COUNT && i < ARRAY_LEN(STEPS); p++)
 		ret->phase_done[p] = false;
-	if (i < ARRAY_LEN(STEPS))
+	if (w->run.finishing)
+		waits_release(&ret->waits);
+	else if (i < ARRAY_LEN(STEPS))
 		locate_hold(w, ret);
 }
 

@@ -22,6 +22,7 @@ struct waits {
 	struct strs names;
 	size_t done, total; /* total 0: not countable */
 	bool stalled;       /* goes no further without a person */
+	bool unknown;       /* it was not seen, which says nothing of whether it is so */
 	const char *reason; /* CamelCase, from a fixed list */
 };
 void waits_release(struct waits *w);

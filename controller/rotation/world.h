@@ -84,6 +84,7 @@ struct run {
 	bool approved;               /* latched: a person's yes */
 	bool rollback;               /* latched: it goes back as soon as the bridges are there */
 	bool dropping;               /* latched before the drop begins: no way back */
+	bool finishing;              /* some of its authorities' Secrets are closed already: what is left is to close the others */
 	struct strs accepted;        /* latched */
 	int64_t started_ms;
 };

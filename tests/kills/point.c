@@ -44,12 +44,24 @@ long point_next(const struct point *p)
 	return n;
 }
 
-/* Of "K:moment" or "O/S/N:moment"; *once is set when it is the former. */
-static bool is_due(const char *point, long n, const char *moment, bool *once)
+/* Of TEXT in "K~TEXT:moment"; the text ends where it ends. */
+static bool is_of(const char *text, const char *what, const char **ret_end)
+{
+	size_t n = strcspn(text, ":");
+	char *part cleanup(str_freep) = str_ndup(text, n);
+	*ret_end = text + n;
+	return strstr(what, part);
+}
+
+/* Of "K:moment", "K~TEXT:moment" or "O/S/N:moment"; *once is set when it is not the last. */
+static bool is_due(const char *point, long n, const char *moment, const char *what, bool *once)
 {
 	char *end = NULL;
+	const char *rest = NULL;
 	long k = strtol(point, &end, 10), stride = 0, last = 0;
 	*once = *end != '/';
+	if (*end == '~')
+		return is_of(end + 1, what, &rest) && n >= k && *rest && str_eq(rest + 1, moment);
 	if (!*once)
 		stride = strtol(end + 1, &end, 10);
 	if (*end == '/')
@@ -73,7 +85,7 @@ void point_pass(const struct point *p, long n, const char *moment, const char *w
 	if (!n)
 		return;
 	read_text(p->where, point, sizeof point);
-	if (!is_due(point, n, moment, &once))
+	if (!is_due(point, n, moment, what, &once))
 		return;
 	char *line cleanup(str_freep) = str_printf("%ld %s %s", n, moment, what);
 	char *struck cleanup(str_freep) = str_printf("%s.struck", p->where);

@@ -682,9 +682,68 @@ static void test_owners_that_cannot_be_read(void **state)
 	assert_false(a.world.pods_known);
 }
 
+/* --- The run under way ------------------------------------------------------------------------------------------------------------- */
+
+static struct json *authority_secret(const char *authority, const char *role, const char *trigger, const char *lead)
+{
+	struct json *object = json_object(), *meta = json_ensure_object(object, "metadata");
+	struct json *labels = json_ensure_object(meta, "labels"), *notes = json_ensure_object(meta, "annotations");
+	char *name cleanup(str_freep) = str_printf("certrotation-%s-%s", authority, trigger);
+	json_set_str(meta, "name", name);
+	json_set_str(meta, "resourceVersion", "5");
+	json_set_str(labels, LABEL_AUTHORITY, authority);
+	json_set_str(labels, LABEL_ROLE, role);
+	json_set_str(labels, LABEL_RUN, trigger);
+	json_set_str(notes, ANNOTATION_TRIGGER, trigger);
+	json_set_str(notes, ANNOTATION_LEAD, lead);
+	return object;
+}
+
+/* The end closes one Secret after the other: Etcd's is closed as `closed` says, the lead's is still open. */
+static void look_at_half_an_end(struct api *a, const char *role, const char *trigger, bool back)
+{
+	struct err e = { 0 };
+	struct json *items = json_array(), *lead = authority_secret("Kubernetes", "next", "q4", NULL);
+	struct json *notes = json_ensure_object(json_ensure_object(lead, "metadata"), "annotations");
+	json_set_str(notes, ANNOTATION_AUTHORITIES, "Kubernetes,Etcd");
+	json_set_str(notes, ANNOTATION_ROLLBACK, back ? "2026-01-02T03:04:05Z" : NULL);
+	json_add(items, authority_secret("Etcd", role, trigger, "certrotation-Kubernetes-q4"));
+	json_add(items, lead);
+	put(a, "/api/v1/namespaces/certrotation-nodes/secrets", 0, list_of(items));
+	put(a, "/api/v1/namespaces/kube-public/configmaps/kube-root-ca.crt", 0, text_of(published("kube-public", "kube-root-ca.crt", new_ca->pem, false)));
+	api_start(a);
+	assert_ok(consumer_authority.observe(&a->o, &e), e);
+	for (size_t i = 0; i < AUTHORITY_COUNT; i++)
+		strs_release(&a->o.recorded[i]);
+	strs_release(&a->o.rolled_back);
+	str_freep(&a->o.published_pem);
+	json_freep(&a->o.authorities);
+}
+
+static void test_an_end_that_was_cut_short(void **state)
+{
+	(void)state;
+	static const struct { const char *role, *trigger; bool back, finishing; } cases[] = {
+		{ "current", "q4", false, true },
+		{ "rolled-back", "q4", true, true },
+		{ "next", "q4", false, false },
+		{ "current", "q3", false, false }, /* of a run before */
+		{ "retired", "q3", true, false },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct api a cleanup(api_release) = { 0 };
+		look_at_half_an_end(&a, cases[i].role, cases[i].trigger, cases[i].back);
+		assert_true(a.world.run.exists);
+		assert_string_equal(a.world.run.secret, "certrotation-Kubernetes-q4");
+		assert_int_equal(a.world.run.finishing, cases[i].finishing);
+		assert_int_equal(a.world.run.back, cases[i].finishing && cases[i].back); /* without bridges it turns round for its end alone */
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_an_end_that_was_cut_short),
 		cmocka_unit_test(test_signatures),
 		cmocka_unit_test(test_cluster_info),
 		cmocka_unit_test(test_cluster_info_absent_or_unreadable),

@@ -65,6 +65,7 @@ struct sim {
 	enum strategy by;
 	authority_set stored, bridged;
 	bool run, kubeadm_certs, closed;
+	authority_set shut;     /* whose Secrets are closed already, while the lead's is not */
 	bool rollback_wanted, turns, back, dropping, paused, manual; /* turns: latched; back: once all bridges are there */
 	int admin;                    /* what the administrator's kubeconfig trusts; its certificate is from N; 0: there is none */
 	int64_t version;              /* of the run's Secret */
@@ -546,8 +547,8 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->run.authorities = w->pending = s->set;
 	r->strategy = w->run.strategy = s->by;
 	for (size_t a = 0; a < AUTHORITY_COUNT; a++) {
-		w->run.of[a].secret = authority_in(s->stored, (enum authority)a) ? str_dup("S") : NULL;
-		w->run.of[a].bridge_pem = authority_in(s->bridged, (enum authority)a) ? str_dup("X") : NULL;
+		w->run.of[a].secret = authority_in(s->stored & ~s->shut, (enum authority)a) ? str_dup("S") : NULL;
+		w->run.of[a].bridge_pem = authority_in(s->bridged & ~s->shut, (enum authority)a) ? str_dup("X") : NULL;
 		w->run.of[a].has_key = true;
 	}
 	w->run.has_old_probe = w->run.has_new_probe = authority_in(s->bridged, AUTHORITY_KUBERNETES);
@@ -556,6 +557,7 @@ static void observe(const struct sim *s, struct world *w, struct request *r)
 	w->run.back = s->back;
 	w->run.rollback = s->turns;
 	w->run.dropping = s->dropping;
+	w->run.finishing = s->shut;
 	w->nodes_known = w->pods_known = w->csrs_known = true;
 	for (size_t i = 0; i < s->n_nodes; i++)
 		observe_node(s, i, w);
@@ -650,6 +652,15 @@ static void move_bundles(struct sim *s, const struct sim *seen_state, int level)
 	}
 }
 
+/* Node Pods first, and the lead's Secret last: cut short, it has only begun. */
+static void finish(struct sim *s, bool whole)
+{
+	for (size_t i = 0; i < s->n_nodes; i++)
+		s->nodes[i].reported = false;
+	s->shut = s->set & ~AUTHORITY_BIT(authority_lead(s->set));
+	s->closed = whole || !s->shut;
+}
+
 static void perform(struct sim *s, const struct sim *seen_state, const struct action *a, size_t most)
 {
 	bool back = seen_state->back;
@@ -675,7 +686,7 @@ static void perform(struct sim *s, const struct sim *seen_state, const struct ac
 		break;
 	case ACT_REFRESH_PODS: break;
 	case ACT_PRUNE_EXTENSION_AUTH: *(a->authority == AUTHORITY_KUBERNETES ? &s->extension : &s->proxies) &= back ? O : N; break;
-	case ACT_FINISH: s->closed = true; break;
+	case ACT_FINISH: finish(s, most > FACET_COUNT); break;
 	case ACT_DISMISS:
 	case ACT_COUNT: require(s, false, "no action of the walk", 0, 0); break;
 	}
