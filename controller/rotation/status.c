@@ -83,11 +83,14 @@ static enum strategy followed(const struct status_input *in)
 	return world_authorities(in->world) ? world_strategy(in->world) : in->request->strategy;
 }
 
-/* The status before tells of the run that is under way. */
+/* The status before tells of the run that is under way. Of what has not begun there is no run yet, and of what is over there may be none left
+ * to tell it from. */
 static bool is_of_run(const struct status_input *in)
 {
-	const struct run *run = &in->world->run;
-	return json_get(in->previous, "phase") && str_eq(json_str(json_at(in->previous, "run", "trigger", NULL)), run->exists ? run->trigger : NULL);
+	const char *phase = json_get_str(in->previous, "phase"), *told = json_str(json_at(in->previous, "run", "trigger", NULL));
+	if (!in->world->run.exists)
+		return !told && str_eq(phase, phase_text(PHASE_PREPARING)->name);
+	return phase && str_eq(told, in->world->run.trigger);
 }
 
 /* The drop has begun on that proof, which another leader has to gather again: it stays said, as the phase does. */
@@ -453,12 +456,13 @@ static void position_part(const struct status_input *in, struct json *status, co
 	progress(in->world, p->phase, status);
 }
 
-/* The phase that was told, when it is a later one than what is seen now. A node that is down shows nothing, so the walk stands where
- * that was to be seen, and nothing moves until the node is back or gone. PHASE_COUNT: none. */
+/* The phase that was told, when it is a later one than where the walk stands now because something is not seen: a node that is down shows
+ * nothing, what a node said is lost with its Pod, another leader has asked no server yet, a new pod has not been looked at. What is held does
+ * not look either. PHASE_COUNT: none. */
 static enum phase hidden_phase(const struct status_input *in)
 {
 	const struct position *p = in->position;
-	if (!p->held || !str_eq(p->waits.reason, "NodeNotReady") || in->world->run.back || !is_of_run(in))
+	if ((!p->held && !p->waits.unknown) || in->world->run.back || !is_of_run(in))
 		return PHASE_COUNT;
 	for (size_t later = p->phase + 1; later < PHASE_COUNT; later++)
 		if (str_eq(json_get_str(in->previous, "phase"), phase_text((enum phase)later)->name))
@@ -490,44 +494,63 @@ static void kept_position(const struct status_input *in, enum phase told, struct
 	progress(in->world, told, status);
 }
 
+static bool sums_up(const char *type)
+{
+	return str_eq(type, "Ready") || str_eq(type, "Reconciling") || str_eq(type, "Stalled");
+}
+
+/* While something is looked at again at the gate, the run goes no further without its approval as before. */
+static bool awaits_still(const struct status_input *in, enum phase hidden)
+{
+	return hidden == PHASE_AWAITING_APPROVAL && !in->position->held && !in->world->run.approved &&
+	       str_eq(json_get_str(condition_of(in->previous, "Ready"), "reason"), "AwaitingApproval");
+}
+
+/* What is asked of a person, as it was said. */
+static void kept_summary(const struct status_input *in, struct json *status)
+{
+	json_set_str(status, "waitingFor", json_get_str(in->previous, "waitingFor"));
+	json_set_str(status, "nextStep", json_get_str(in->previous, "nextStep"));
+	json_each(before, json_get(in->previous, "conditions"))
+		if (sums_up(json_get_str(before, "type")))
+			add_condition(in, status, json_get_str(before, "type"), str_eq(json_get_str(before, "status"), "True"),
+				      json_get_str(before, "reason"), json_get_str(before, "message"));
+}
+
+static void running_summary(const struct status_input *in, struct json *status, const char *message)
+{
+	const struct position *p = in->position;
+	struct buf names cleanup(buf_release) = BUF_INIT;
+	names_text(&p->waits.names, &names);
+	set_cut(status, "waitingFor", p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
+	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Working", message);
+	next_step(in, status);
+}
+
 static void running_part(const struct status_input *in, struct json *status)
 {
 	const struct position *p = in->position;
-	struct buf message cleanup(buf_release) = BUF_INIT, names cleanup(buf_release) = BUF_INIT;
+	enum phase hidden = hidden_phase(in);
+	struct buf message cleanup(buf_release) = BUF_INIT;
 	waiting_message(in, &message);
-	names_text(&p->waits.names, &names);
-	set_cut(status, "waitingFor", p->waits.names.n ? buf_str(&names) : buf_str(&p->waits.message), 200);
-	summary_conditions(in, status, false, p->waits.stalled, p->waits.reason ? p->waits.reason : "Working",
-			   buf_str(&message));
+	if (awaits_still(in, hidden))
+		kept_summary(in, status);
+	else
+		running_summary(in, status, buf_str(&message));
 	refused_rollback(in, status);
 	passed_deadline(in, status, buf_str(&message));
 	ignored_changes(in, status);
-	next_step(in, status);
-	enum phase hidden = hidden_phase(in);
 	if (hidden != PHASE_COUNT)
 		kept_position(in, hidden, status, buf_str(&message));
 	else
 		position_part(in, status, buf_str(&message));
-	status_blockers(in->world, p->phase, status);
+	status_blockers(in->world, hidden != PHASE_COUNT ? hidden : p->phase, status);
 }
 
-/* What a node said is lost with its Pod and whoever had read it: in the middle of a run it is asked again, and for nothing else. */
-static bool asks_again(const struct status_input *in)
-{
-	const struct position *p = in->position;
-	bool begun = !str_eq(json_get_str(in->previous, "phase"), phase_text(PHASE_PREPARING)->name);
-	return begun && in->world->run.exists && !in->world->run.back && !p->held && !p->waits.stalled && p->step == walk_find("visit");
-}
-
-/* Where not everything is known, where the run stands is known from below only: what was said of it stays. */
+/* Where not everything was read, where the run stands is known from below only: what was said of it stays. */
 static bool is_known(const struct status_input *in)
 {
-	return !is_of_run(in) || (!in->world->unread && !asks_again(in));
-}
-
-static bool sums_up(const char *type)
-{
-	return str_eq(type, "Ready") || str_eq(type, "Reconciling") || str_eq(type, "Stalled");
+	return !is_of_run(in) || !in->world->unread;
 }
 
 /* The status before, and what is not known. */
@@ -687,10 +710,13 @@ static bool lists_blocker(const struct json *status, const struct json *blocker)
 /* One for each blocker that was not told yet. */
 static void blocker_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max, size_t *n)
 {
-	bool told = str_eq(json_get_str(condition_of(previous, "Stalled"), "reason"), "Blocked");
+	const char *why = json_get_str(condition_of(previous, "Stalled"), "reason");
+	bool told = str_eq(why, "Blocked"), down = str_eq(why, "NodeNotReady");
 	json_each(b, json_get(next, "blockers")) {
 		char note[sizeof ret->note];
 		if (str_eq(json_get_str(b, "code"), "Straggler") || (told && lists_blocker(previous, b)))
+			continue;
+		if (down && str_eq(json_get_str(b, "code"), "NodeNotReady") && lists_blocker(previous, b))
 			continue;
 		snprintf(note, sizeof note, "%s: %s", json_str_or(json_get(b, "object"), ""), json_str_or(json_get(b, "message"), ""));
 		event(ret, max, n, true, json_str_or(json_get(b, "code"), "Blocked"), note);
@@ -724,9 +750,32 @@ static void warning_events(const struct json *previous, const struct json *next,
 	}
 }
 
+static bool has_ended(const struct json *status, const char *trigger)
+{
+	json_each(h, json_get(status, "history"))
+		if (str_eq(json_get_str(h, "trigger"), trigger))
+			return true;
+	return false;
+}
+
+/* The end of a run after which the next one has begun at once, so that no phase tells of it. */
+static void end_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max, size_t *n)
+{
+	const char *phase = json_get_str(next, "phase"), *now = json_str(json_at(next, "run", "trigger", NULL));
+	json_each(h, json_get(next, "history")) {
+		const char *trigger = json_get_str(h, "trigger"), *ended = json_get_str(h, "result");
+		char note[sizeof ret->note];
+		if (!trigger || !ended || has_ended(previous, trigger) || (str_eq(phase, ended) && (!now || str_eq(now, trigger))))
+			continue;
+		snprintf(note, sizeof note, "the run \"%s\" has ended: %s. The next one begins", trigger, ended);
+		event(ret, max, n, false, ended, note);
+	}
+}
+
 size_t status_events(const struct json *previous, const struct json *next, struct status_event *ret, size_t max)
 {
 	size_t n = 0;
+	end_events(previous, next, ret, max, &n);
 	proof_events(previous, next, ret, max, &n);
 	const char *before = json_get_str(previous, "phase"), *after = json_get_str(next, "phase");
 	const struct json *ready = condition_of(next, "Ready");

@@ -285,6 +285,13 @@ static void test_a_node_that_is_asked_again_takes_nothing_back(void **state)
 	assert_string_equal(json_get_str(status, "phase"), "PublishingNew");
 	assert_string_equal(condition(status, "LeavesReissued", "status"), "True");
 	assert_string_equal(json_get_str(status, "waitingFor"), "alpha");
+	assert_string_equal(condition(status, "Reconciling", "reason"), "VisitingNodes");
+	s.request.paused = true; /* then it is not even asked */
+	position_release(&s.position);
+	walk_locate(&s.world, &s.position);
+	struct json *paused cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(paused, "phase"), "PublishingNew");
+	assert_string_equal(condition(paused, "Ready", "reason"), "Paused");
 	s.world.run.back = true; /* that must be told */
 	struct json *back cleanup(json_freep) = status_make(&s.in);
 	assert_string_equal(json_get_str(back, "phase"), "RollingBack");
@@ -292,6 +299,99 @@ static void test_a_node_that_is_asked_again_takes_nothing_back(void **state)
 	s.in.previous = NULL;
 	struct json *fresh cleanup(json_freep) = status_make(&s.in);
 	assert_string_equal(json_get_str(fresh, "phase"), "Preparing");
+}
+
+/* What was said of another run, or before there was one, is not of this one, though neither has a trigger in status. */
+static void test_what_is_over_says_nothing_of_what_begins(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.in.standing = STANDING_DONE;
+	struct json *over cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(over, "phase"), "Completed");
+	assert_null(json_get(over, "run"));
+	s.in.standing = STANDING_RUNS;
+	s.in.previous = over;
+	s.in.position = &s.position;
+	s.world.nodes[0].ready = false;
+	position_release(&s.position);
+	walk_locate(&s.world, &s.position);
+	assert_string_equal(s.position.waits.reason, "NodeNotReady");
+	struct json *down cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(down, "phase"), "Preparing");
+	assert_string_equal(condition(down, "OldAuthorityDropped", "status"), "False");
+	s.world.unread = "pods";
+	struct json *unread cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(condition(unread, "Ready", "status"), "False");
+}
+
+static void hold_at(struct scene *s, const char *step, enum phase phase, const char *reason, bool unknown)
+{
+	position_release(&s->position);
+	s->position = (struct position){ .step = walk_find(step), .phase = phase };
+	for (size_t p = 0; p < phase; p++)
+		s->position.phase_done[p] = true;
+	s->position.waits.reason = reason;
+	s->position.waits.unknown = unknown;
+	buf_add_str(&s->position.waits.message, "something");
+	s->in.position = &s->position;
+}
+
+/* A server that another leader has not asked yet, and one that was asked and refuses. */
+static void test_what_is_not_seen_takes_nothing_back(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	scene_init(&s);
+	s.world.run.exists = true;
+	s.world.run.trigger = str_dup("q4");
+	hold_at(&s, "publish-new", PHASE_PUBLISHING_NEW, "Publishing", false);
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	s.in.previous = before;
+	hold_at(&s, "trust-both", PHASE_TRUSTING_BOTH, "WaitingForTrust", true);
+	struct json *unseen cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(unseen, "phase"), "PublishingNew");
+	assert_string_equal(condition(unseen, "LeavesReissued", "status"), "True");
+	s.position.waits.unknown = false;
+	struct json *seen cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(seen, "phase"), "TrustingBoth");
+	assert_string_equal(condition(seen, "LeavesReissued", "status"), "False");
+}
+
+/* A new pod at the gate is looked at; what is asked of a person is said all the while, once. */
+static void test_a_look_at_the_gate_is_no_news(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	struct status_event events[4];
+	scene_init(&s);
+	s.world.run.exists = true;
+	s.world.run.trigger = str_dup("q4");
+	s.world.run.authorities = AUTHORITY_BIT(AUTHORITY_ETCD);
+	hold_at(&s, "approval", PHASE_AWAITING_APPROVAL, "AwaitingApproval", false);
+	s.position.waits.stalled = true;
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	assert_non_null(json_get_str(before, "nextStep"));
+	s.in.previous = before;
+	hold_at(&s, "workloads", PHASE_RESTARTING_WORKLOADS, "LookingAtPods", true);
+	struct json *look cleanup(json_freep) = status_make(&s.in);
+	assert_string_equal(json_get_str(look, "phase"), "AwaitingApproval");
+	assert_string_equal(json_get_str(look, "nextStep"), json_get_str(before, "nextStep"));
+	assert_string_equal(condition(look, "Stalled", "reason"), "AwaitingApproval");
+	assert_string_equal(condition(look, "WorkloadsRestarted", "status"), "True");
+	assert_int_equal(status_events(before, look, events, 4), 0);
+	s.in.previous = look;
+	hold_at(&s, "approval", PHASE_AWAITING_APPROVAL, "AwaitingApproval", false);
+	s.position.waits.stalled = true;
+	struct json *again cleanup(json_freep) = status_make(&s.in);
+	assert_int_equal(status_events(look, again, events, 4), 0);
+	s.in.previous = before;
+	s.world.run.approved = true; /* then it is not asked any more */
+	hold_at(&s, "workloads", PHASE_RESTARTING_WORKLOADS, "LookingAtPods", true);
+	struct json *given cleanup(json_freep) = status_make(&s.in);
+	assert_null(json_get_str(given, "nextStep"));
+	assert_string_equal(condition(given, "Reconciling", "reason"), "LookingAtPods");
 }
 
 /* What a node that is down would show is not seen any more. */
@@ -609,6 +709,32 @@ static void test_the_next_step_names_the_kubeconfig(void **state)
 	assert_non_null(strstr(condition(done, "Ready", "message"), "ns/kubeconfig"));
 }
 
+/* The next run may begin in the same pass; that the one before has ended is told all the same, and once. */
+static void test_an_end_is_told_though_the_next_run_begins(void **state)
+{
+	(void)state;
+	struct scene s cleanup(scene_release);
+	struct status_event events[8];
+	scene_init(&s);
+	s.world.run.exists = true;
+	s.world.run.trigger = str_dup("q4");
+	struct json *before cleanup(json_freep) = status_make(&s.in);
+	struct json *closed cleanup(json_freep) = json_object();
+	json_set_str(closed, "trigger", "q4");
+	json_set_str(closed, "result", "Completed");
+	s.world.run.exists = false;
+	s.in.closed = closed;
+	s.in.previous = before;
+	struct json *next cleanup(json_freep) = status_make(&s.in);
+	size_t n = status_events(before, next, events, 8);
+	assert_int_equal(n, 1);
+	assert_string_equal(events[0].reason, "Completed");
+	assert_non_null(strstr(events[0].note, "\"q4\" has ended"));
+	s.in.previous = next;
+	struct json *later cleanup(json_freep) = status_make(&s.in);
+	assert_int_equal(status_events(next, later, events, 8), 0);
+}
+
 static void test_history_keeps_five(void **state)
 {
 	(void)state;
@@ -644,6 +770,9 @@ int main(void)
 		cmocka_unit_test(test_the_same_world_gives_the_same_status),
 		cmocka_unit_test(test_what_was_not_read_takes_nothing_back),
 		cmocka_unit_test(test_a_node_that_is_asked_again_takes_nothing_back),
+		cmocka_unit_test(test_what_is_over_says_nothing_of_what_begins),
+		cmocka_unit_test(test_what_is_not_seen_takes_nothing_back),
+		cmocka_unit_test(test_a_look_at_the_gate_is_no_news),
 		cmocka_unit_test(test_a_node_that_is_down_takes_nothing_back),
 		cmocka_unit_test(test_a_node_down_is_stalled_with_its_name),
 		cmocka_unit_test(test_done_is_ready_and_queued_is_not),
@@ -656,6 +785,7 @@ int main(void)
 		cmocka_unit_test(test_a_deadline_is_told_and_that_is_all),
 		cmocka_unit_test(test_an_ignored_change_is_told_by_its_field),
 		cmocka_unit_test(test_the_next_step_names_the_kubeconfig),
+		cmocka_unit_test(test_an_end_is_told_though_the_next_run_begins),
 		cmocka_unit_test(test_history_keeps_five),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
