@@ -345,6 +345,16 @@ static void check_manifests(const char *config, const char *path, struct report 
 		report_add_blocker(r, "UnsupportedPath", config, "staticPodPath is %s: move it to %s", path, ours);
 }
 
+/* Off unless given (kubelet/config/v1beta1). A bare --rotate-certificates has no value, and what follows it is another flag. */
+static bool rotates(const struct process_seen *kubelet, const char *setting)
+{
+	for (size_t i = 0; i < kubelet->args.n; i++)
+		if (str_eq(kubelet->args.items[i], "--rotate-certificates"))
+			return true;
+	const char *flag = process_flag(kubelet, "rotate-certificates"), *value = flag ? flag : setting;
+	return value && !str_eq(value, "false");
+}
+
 static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
 {
 	struct process_seen kubelet cleanup(process_release) = { 0 };
@@ -361,6 +371,7 @@ static result learn_kubelet(struct layout *l, struct report *r, struct err *e)
 	const char *manifests = process_flag(&kubelet, "pod-manifest-path");
 	check_manifests(path, manifests ? manifests : yaml_str(yaml_get(yaml_root(y), "staticPodPath")), r);
 	learn_kubelet_ca(l, path, ca ? ca : yaml_str(yaml_at(yaml_root(y), "authentication", "x509", "clientCAFile", NULL)), r);
+	l->kubelet_rotates = rotates(&kubelet, yaml_str(yaml_get(yaml_root(y), "rotateCertificates")));
 	l->kubelet_port = manifest_port_of(port && !str_eq(port, "0") ? port : NULL, 10250, path, r); /* 0 is the default, too */
 	if (!manifest_is_under(l->kubelet_conf + strlen(l->root), KUBERNETES_DIR))
 		report_add_blocker(r, "UnsupportedPath", l->kubelet_conf, "the kubelet's kubeconfig is not under %s: move it there", KUBERNETES_DIR);

@@ -35,6 +35,7 @@ struct layout {
 	char *apiserver_crt, *apiserver_key, *kubelet_client_crt, *kubelet_client_key;
 	char *api_host;                  /* where this node's API server listens, as in a URL: "127.0.0.1" */
 	int api_port, manager_port, scheduler_port, kubelet_port;
+	bool kubelet_rotates;            /* the kubelet renews its client certificate, and goes by its link in kubelet_pki */
 	char *manager_manifest, *manager_aside;
 	char *manager_conf, *scheduler_conf, *admin_conf, *super_admin_conf, *kubelet_conf;
 	char *flag_signing_cert, *flag_signing_key, *flag_root_ca; /* as the manifest has them now, without root */

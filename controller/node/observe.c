@@ -357,12 +357,17 @@ static void observe_admin(struct node *n)
 		n->report->admin_subject = cert_subject(leaf);
 }
 
-/* The kubelet's own rotation needs a symlink in its folder (client-go util/certificate/certificate_store.go). */
+/* The kubelet's own rotation needs a symlink in its folder (client-go util/certificate/certificate_store.go), and goes by it even when
+ * kubelet.conf holds another certificate (certificate_manager.go, getCurrentCertificateOrBootstrap). */
 static void check_kubelet_files(struct node *n)
 {
 	char *path cleanup(str_freep) = node_kubelet_client_path(n), *link cleanup(str_freep) = NULL;
 	struct stat st;
 	link = str_printf("%s/kubelet-client-current.pem", n->layout.kubelet_pki);
+	if (!path && n->layout.kubelet_rotates)
+		report_add_blocker(n->report, "UnsupportedKubeconfig", n->layout.kubelet_conf, "it embeds a client certificate, and the kubelet does not use "
+				   "that one but the one that it renews (rotateCertificates): set client-certificate and client-key to %s there, and "
+				   "restart the kubelet", link + strlen(n->layout.root));
 	if (!path)
 		return;
 	if (!str_eq(path, link))

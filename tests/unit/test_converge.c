@@ -435,6 +435,7 @@ static struct tree worker_tree(void)
 	char *ca cleanup(str_freep) = pem_of(old_ca.cert), *config cleanup(str_freep) = fixture_text("kubelet-config.yaml");
 	tree_put(&t, PKI "ca.crt", ca);
 	tree_put(&t, "/var/lib/kubelet/config.yaml", config);
+	tree_edit(&t, "/var/lib/kubelet/config.yaml", "rotateCertificates: true", "rotateCertificates: false"); /* it embeds its certificate */
 	tree_mkdir(&t, "/etc/kubernetes/manifests");
 	put_kubeconfig(&t, "/etc/kubernetes/kubelet.conf", "system:node:n", "system:nodes");
 	put_old_clients(&t);

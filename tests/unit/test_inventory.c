@@ -467,6 +467,24 @@ static void test_kubelets_that_the_signer_would_refuse(void **state)
 	}
 }
 
+/* The kubelet that rotates its certificate goes by its own link, whatever kubelet.conf embeds. */
+static void test_kubelets_that_embed_what_they_do_not_use(void **state)
+{
+	(void)state;
+	static const struct shape shape = { "system:nodes", "system:node:" NODE, CLIENT, 0, NULL };
+	for (int worker = 0; worker < 2; worker++) {
+		struct site s cleanup(site_release) = site_new(&(struct how){ .worker = worker });
+		put_kubeconfig(&s, ETC "/kubelet.conf", &shape);
+		assert_refused(&s, "UnsupportedKubeconfig", ETC "/kubelet.conf", "client-key to /var/lib/kubelet/pki/kubelet-client-current.pem");
+		take_away(&s, KUBELET_PKI "/kubelet-client-current.pem"); /* its folder may be another */
+		assert_refused(&s, "UnsupportedKubeconfig", ETC "/kubelet.conf", "restart the kubelet");
+		tree_edit(&s.t, CONFIG, "rotateCertificates: true", "rotateCertificates: false");
+		assert_taken(&s);
+		tree_edit(&s.t, CONFIG, "rotateCertificates: false\n", "");
+		assert_taken(&s);
+	}
+}
+
 static void test_leaves_of_strangers(void **state)
 {
 	(void)state;
@@ -583,6 +601,7 @@ int main(void)
 		cmocka_unit_test(test_leaves_that_cannot_be_reproduced),
 		cmocka_unit_test(test_keys_of_a_kind_that_is_not_made),
 		cmocka_unit_test(test_kubelets_that_the_signer_would_refuse),
+		cmocka_unit_test(test_kubelets_that_embed_what_they_do_not_use),
 		cmocka_unit_test(test_leaves_of_strangers),
 		cmocka_unit_test(test_nodes_that_kubeadm_has_not_made),
 		cmocka_unit_test(test_an_authority_that_cannot_be_read),
