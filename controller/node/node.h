@@ -55,8 +55,9 @@ result node_key_file(const char *path, struct key **ret, struct err *e) MUST_CHE
 /* An authority's key, from the first of the files that may have it. ERR_NOT_FOUND only when all could be read, and none has it. */
 result node_old_key(const struct node *n, enum authority a, struct key **ret, struct err *e) MUST_CHECK;
 result node_new_key(const struct node *n, enum authority a, struct key **ret, struct err *e) MUST_CHECK;
-/* True when what the cluster had before has no key on this control plane, or none that can be used (an encrypted one): it is kept
- * elsewhere (strategy Bundle). */
+/* True when what the cluster had before has no key on this control plane: it is kept elsewhere (strategy Bundle). On the way back the
+ * controller-manager's manifest of before must say so, too: a copy that is gone is no key that was never here. Nor is one that can't be
+ * read. */
 bool node_is_external(const struct node *n);
 /* A kubeconfig by its full path. */
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e) MUST_CHECK;

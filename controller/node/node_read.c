@@ -1,4 +1,5 @@
 #include "file.h"
+#include "manifest.h"
 #include "node.h"
 
 #include <string.h>
@@ -153,9 +154,24 @@ result node_new_key(const struct node *n, enum authority a, struct key **ret, st
 	const char *const paths[] = { given, path, backup };
 	result found = matching_key(n->of[a].new, paths, ARRAY_LEN(paths), "the new authority", ret, e);
 	if (!found.ok && e->kind == ERR_NOT_FOUND && n->desired->back)
-		return err_set(e, ERR_NOT_FOUND, "this control plane has joined in the middle, and the key of the authority that the run goes back to "
-			       "has never been here: copy %s from another control plane to the same place, or delete the node", backup);
+		return err_set(e, ERR_NOT_FOUND, "the key of the authority that the run goes back to is not on this control plane (one that has "
+			       "joined in the middle never had it; else its copy was taken away): copy %s from another control plane to the "
+			       "same place, or ca.key from a copy of your own, or delete the node", backup);
 	return found;
+}
+
+/* The controller-manager was told to sign with nothing before the run: so says its manifest, as it was kept before its first change. */
+static bool signed_nothing(const struct node *n)
+{
+	char *kept cleanup(str_freep) = node_backup_path(n, n->layout.manager_manifest);
+	struct buf text cleanup(buf_release) = BUF_INIT;
+	struct yaml *y cleanup(yaml_freep) = NULL;
+	struct err e;
+	const char *path = file_exists(kept) ? kept : n->layout.manager_manifest;
+	if (!file_read(path, MANIFEST_MAX, &text, &e).ok || !yaml_parse(buf_str(&text), text.len, &y, &e).ok)
+		return false;
+	const char *key = manifest_flag(y, "cluster-signing-key-file").value;
+	return !key || !*key;
 }
 
 bool node_is_external(const struct node *n)
@@ -165,7 +181,7 @@ bool node_is_external(const struct node *n)
 	if (!n->desired->bundle || !n->layout.control_plane)
 		return false;
 	result found = n->desired->back ? node_new_key(n, AUTHORITY_KUBERNETES, &k, &e) : node_old_key(n, AUTHORITY_KUBERNETES, &k, &e);
-	return !found.ok && (e.kind == ERR_NOT_FOUND || e.kind == ERR_INPUT);
+	return !found.ok && e.kind == ERR_NOT_FOUND && (!n->desired->back || signed_nothing(n));
 }
 
 result node_kubeconfig(const struct node *n, const char *path, struct kubeconfig *ret, struct err *e)

@@ -906,6 +906,35 @@ static void test_the_way_back_without_a_bridge(void **state)
 	}
 }
 
+/* A copy of O's key that can't be read, or is gone, is no key that was elsewhere: an error, and the only key that there is stays. */
+static void test_a_kept_key_that_is_damaged_on_the_way_back(void **state)
+{
+	(void)state;
+	static const struct { const char *kept; enum err_kind kind; } CASES[] = { { "half a key", ERR_INPUT }, { NULL, ERR_NOT_FOUND } };
+	for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+		struct tree t cleanup(tree_release) = control_plane_tree();
+		struct err e = { 0 };
+		char *copy cleanup(str_freep) = tree_path(&t, RUN_DIR "/backup" PKI "ca.key");
+		kind.bundle = true;
+		boot(&t);
+		walk_bundle(&t, BEFORE_SERVERS);
+		kind.back = true;
+		if (CASES[i].kept)
+			tree_put_mode(&t, RUN_DIR "/backup" PKI "ca.key", CASES[i].kept, 0600);
+		else
+			assert_int_equal(remove(copy), 0);
+		char *before cleanup(str_freep) = tree_snapshot(&t);
+		struct run r cleanup(run_release) = run_at(&t);
+		bool acted = node_ca_key(&settle(&r)->node, AUTHORITY_KUBERNETES, &e).ok || node_signer_new(&r.node, &e).ok;
+		memset(&kind, 0, sizeof kind);
+		assert_false(acted);
+		assert_int_equal(e.kind, CASES[i].kind);
+		assert_non_null(strstr(e.message, RUN_DIR "/backup" PKI "ca.key"));
+		char *after cleanup(str_freep) = tree_snapshot(&t);
+		assert_same_text(after, before);
+	}
+}
+
 /* It would not start again, and a way back would end there. */
 static void test_a_manager_that_signs_with_a_key_that_is_elsewhere(void **state)
 {
@@ -1321,6 +1350,7 @@ int main(void)
 		cmocka_unit_test(test_without_administrators_kubeconfigs),
 		cmocka_unit_test(test_the_way_without_a_bridge),
 		cmocka_unit_test(test_the_way_back_without_a_bridge),
+		cmocka_unit_test(test_a_kept_key_that_is_damaged_on_the_way_back),
 		cmocka_unit_test(test_a_manager_that_signs_with_a_key_that_is_elsewhere),
 		cmocka_unit_test(test_cut_off_again_and_again),
 		cmocka_unit_test(test_cut_off_around_the_manifest),
