@@ -130,16 +130,15 @@ static bool opened(int fd, int wait_ms)
 /* --- The moment ---------------------------------------------------------------------------------------------------------------------------- */
 
 /* One round: the file is read (by a handshake of ours if by nobody else's), and kept for a second. Then it is due: quiet until somebody
- * makes the next handshake, or not. */
-static bool quiet_round(struct node *n, struct remote_dialer *d, int fd, struct connections *c)
+ * makes the next handshake, or not. Who reads it more often than that puts it off, but not beyond `until`. */
+static bool quiet_round(struct node *n, struct remote_dialer *d, int fd, int64_t until, struct connections *c)
 {
 	bool ignored = false;
 	struct err e;
 	(void)!remote_dial(d, n->desired->node, &ignored, &e).ok;
 	int64_t due = clock_monotonic_ms() + KEPT_MS;
-	while (opened(fd, 0))
-		;
-	for (;;) {
+	(void)opened(fd, 0); /* what was before */
+	while (clock_monotonic_ms() < until) {
 		bool quiet = sample(c, n->layout.kubelet_port);
 		int64_t now = clock_monotonic_ms();
 		if (opened(fd, SAMPLE_MS)) {
@@ -152,17 +151,18 @@ static bool quiet_round(struct node *n, struct remote_dialer *d, int fd, struct 
 			return false;
 		}
 	}
+	return false;
 }
 
 void node_await_quiet(struct node *n, struct remote_dialer *d)
 {
 	int fd cleanup(close_fd) = watch(n->layout.kubelet_client_crt);
 	struct connections c cleanup(connections_release) = { 0 };
-	int64_t until = clock_monotonic_ms() + QUIET_MAX_MS;
+	int64_t longest = clock_monotonic_ms() + QUIET_MAX_MS, until = longest < n->until_ms ? longest : n->until_ms;
 	if (fd < 0)
 		return;
-	while (clock_monotonic_ms() < until && clock_monotonic_ms() < n->until_ms)
-		if (quiet_round(n, d, fd, &c))
+	while (clock_monotonic_ms() < until)
+		if (quiet_round(n, d, fd, until, &c))
 			return;
 }
 

@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1133,6 +1134,29 @@ static void test_blocked_nothing_is_touched(void **state)
 	assert_same_text(after, before);
 }
 
+/* Somebody who reads the file more often than once a second: no moment is quiet, and the deadline holds all the same. */
+static void test_no_quiet_moment_before_the_deadline(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = control_plane_tree();
+	boot(&t);
+	struct run r cleanup(run_release) = run_at(&t);
+	settle(&r)->node.until_ms = clock_monotonic_ms() + 200;
+	r.node.layout.kubelet_port = 1; /* nobody's */
+	pid_t reader = fork();
+	for (int64_t end = clock_monotonic_ms() + 20000; reader == 0; usleep(100000)) {
+		char *text cleanup(str_freep) = tree_read(&t, PKI "apiserver-kubelet-client.crt");
+		if (clock_monotonic_ms() > end)
+			_exit(0);
+	}
+	assert_true(reader > 0);
+	node_await_quiet(&r.node, NULL);
+	int status = 0;
+	assert_int_equal(waitpid(reader, &status, WNOHANG), 0); /* it reads on */
+	assert_int_equal(kill(reader, SIGKILL), 0);
+	assert_int_equal(waitpid(reader, &status, 0), reader);
+}
+
 /* An API server that does not take its new certificate up is waited for, and named. */
 static void test_not_taken_up(void **state)
 {
@@ -1339,6 +1363,7 @@ int main(void)
 		cmocka_unit_test(test_not_before_its_time),
 		cmocka_unit_test(test_without_the_new_key),
 		cmocka_unit_test(test_blocked_nothing_is_touched),
+		cmocka_unit_test(test_no_quiet_moment_before_the_deadline),
 		cmocka_unit_test(test_not_taken_up),
 		cmocka_unit_test(test_an_action_done_twice),
 		cmocka_unit_test(test_a_leaf_that_kubeadm_renewed),
