@@ -12,7 +12,7 @@
 bool node_wants(const struct node *n, enum facet f, int level)
 {
 	int wanted = n->desired->levels[f];
-	return wanted != FACET_UNTOUCHED && wanted >= level && !facet_reached(n->report->levels[f], level);
+	return !n->report->n_blockers && wanted != FACET_UNTOUCHED && wanted >= level && !facet_reached(n->report->levels[f], level);
 }
 
 char *node_backup_path(const struct node *n, const char *path)

@@ -100,7 +100,8 @@ void node_observe_front_proxy(struct node *n);
 void node_observe_etcd(struct node *n);
 
 /* --- Acting (converge.c and its parts) ------------------------------------------------------------------------------------ */
-bool node_wants(const struct node *n, enum facet f, int level); /* asked for at least that level, and not there yet */
+/* Asked for at least that level, and not there yet. Never while anything blocks: also what was seen since the work began. */
+bool node_wants(const struct node *n, enum facet f, int level);
 result node_converge(struct node *n, struct err *e) MUST_CHECK;
 /* Copies the file into the run's folder, once, before its first change; then replaces it. The same content again: nothing. */
 result node_replace(struct node *n, const char *path, const struct buf *content, mode_t mode_if_new, struct err *e) MUST_CHECK;

@@ -94,6 +94,7 @@ static struct machine {
 	struct running process[PROCESS_COUNT];
 	int starts;
 	bool silent; /* the API server presents what it always did */
+	bool spoils; /* somebody spoils ca.crt when the controller-manager starts anew */
 } *machine;
 static const struct tree *machine_tree;
 static const struct cert *signer_cert;
@@ -120,6 +121,8 @@ static void sync_manager(void)
 		return;
 	str_copy(p->flags, sizeof(p->flags), text);
 	start_process(p);
+	if (machine->spoils)
+		tree_put(machine_tree, PKI "ca.crt", "half a file");
 }
 
 static enum process process_named(const char *name)
@@ -1134,6 +1137,23 @@ static void test_blocked_nothing_is_touched(void **state)
 	assert_same_text(after, before);
 }
 
+/* What begins to block in the middle stops what would come next. */
+static void test_blocked_in_the_middle(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = control_plane_tree();
+	struct err e = { 0 };
+	boot(&t);
+	struct run r cleanup(run_release) = run_at(&t);
+	memcpy(settle(&r)->desired.levels, all_the_way, sizeof(all_the_way));
+	assert_no_blockers(&r);
+	machine->spoils = true;
+	assert_ok(node_converge(&r.node, &e), e);
+	assert_true(r.report.n_blockers > 0);
+	assert_string_equal(r.report.blockers[0].code, "UnreadableFile");
+	assert_file_is(&t, PKI "ca.crt", "half a file");
+}
+
 /* Somebody who reads the file more often than once a second: no moment is quiet, and the deadline holds all the same. */
 static void test_no_quiet_moment_before_the_deadline(void **state)
 {
@@ -1363,6 +1383,7 @@ int main(void)
 		cmocka_unit_test(test_not_before_its_time),
 		cmocka_unit_test(test_without_the_new_key),
 		cmocka_unit_test(test_blocked_nothing_is_touched),
+		cmocka_unit_test(test_blocked_in_the_middle),
 		cmocka_unit_test(test_no_quiet_moment_before_the_deadline),
 		cmocka_unit_test(test_not_taken_up),
 		cmocka_unit_test(test_an_action_done_twice),
