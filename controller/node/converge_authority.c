@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define MANIFEST_MODE 0600
+#define PEM_MAX ((size_t)1 << 20)
 
 /* --- Bundles ------------------------------------------------------------------------------------------------------------------ */
 
@@ -18,6 +19,41 @@ static void bundle(const struct succession *s, int level, bool new_first, struct
 		cert_to_pem(s->old, out);
 	if (!new_first && level != TRUST_OLD)
 		cert_to_pem(s->new, out);
+}
+
+static bool same_certs(const struct buf *a, const struct buf *b)
+{
+	struct certs one cleanup(certs_release) = { 0 }, other cleanup(certs_release) = { 0 };
+	struct err e;
+	bool same = certs_from_pem(buf_str(a), a->len, &one, &e).ok && certs_from_pem(buf_str(b), b->len, &other, &e).ok && one.n == other.n;
+	for (size_t i = 0; same && i < one.n; i++)
+		same = cert_equal(one.items[i], other.items[i]);
+	return same;
+}
+
+/* ca.crt's text. What was there before the run comes back as it was, and not as we would write it. */
+static void bundle_text(const struct node *n, enum authority a, int level, bool new_first, struct buf *out)
+{
+	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.of[a].ca_crt);
+	struct buf kept cleanup(buf_release) = BUF_INIT, ours cleanup(buf_release) = BUF_INIT;
+	struct err e;
+	bundle(&n->of[a], level, new_first, &ours);
+	const struct buf *text = file_read(backup, PEM_MAX, &kept, &e).ok && same_certs(&kept, &ours) ? &kept : &ours;
+	buf_add(out, text->data, text->len);
+}
+
+/* Ditto ca.key's. */
+static void key_text(const struct node *n, enum authority a, const struct key *k, struct buf *ret_secret)
+{
+	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.of[a].ca_key);
+	struct buf kept cleanup(buf_release) = BUF_SECRET;
+	struct key *before cleanup(key_freep) = NULL;
+	struct err e;
+	if (file_read(backup, PEM_MAX, &kept, &e).ok && key_from_pem(buf_str(&kept), kept.len, &before, &e).ok &&
+	    cert_matches_key(n->of[a].new, before))
+		buf_add(ret_secret, kept.data, kept.len);
+	else
+		key_to_pem(k, ret_secret);
 }
 
 static const struct {
@@ -40,7 +76,7 @@ result node_trust(struct node *n, enum authority a, int level, struct err *e)
 	bool key_is_new = n->layout.control_plane && n->report->levels[FACETS_OF[a].key] == ISSUED_NEW;
 	if (level == TRUST_NEW && n->layout.control_plane && !key_is_new)
 		return err_set(e, ERR_CONFLICT, "%s is still the old authority's", n->layout.of[a].ca_key);
-	bundle(&n->of[a], level, key_is_new || level == TRUST_NEW, &text);
+	bundle_text(n, a, level, key_is_new || level == TRUST_NEW, &text);
 	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
 	if (a == AUTHORITY_KUBERNETES)
 		TRY(node_wait(n, trust_reached, &level, "kube-apiserver to take up its --client-ca-file", e));
@@ -51,9 +87,9 @@ result node_trust(struct node *n, enum authority a, int level, struct err *e)
 static result write_authority(struct node *n, enum authority a, int level, const struct key *k, struct err *e)
 {
 	struct buf pem cleanup(buf_release) = BUF_SECRET, text cleanup(buf_release) = BUF_INIT;
-	bundle(&n->of[a], level, true, &text);
+	bundle_text(n, a, level, true, &text);
 	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
-	key_to_pem(k, &pem);
+	key_text(n, a, k, &pem);
 	return node_replace(n, n->layout.of[a].ca_key, &pem, 0600, e);
 }
 
@@ -68,7 +104,7 @@ result node_write_authority(struct node *n, enum authority a, int level, struct 
 static result take_key_away(struct node *n, enum authority a, int level, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
-	bundle(&n->of[a], level, true, &text);
+	bundle_text(n, a, level, true, &text);
 	TRY(node_replace(n, n->layout.of[a].ca_crt, &text, 0644, e));
 	TRY(file_wipe(n->layout.of[a].ca_key, e));
 	return node_observe(n, e);

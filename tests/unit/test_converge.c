@@ -910,6 +910,28 @@ static void test_the_way_back_without_a_bridge(void **state)
 	}
 }
 
+/* A key in another form than ours, and words of a person's beside the certificate: they come back, too. */
+static void test_the_way_back_to_files_of_another_form(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = control_plane_tree();
+	char *ca cleanup(str_freep) = pem_of(old_ca.cert), *key cleanup(secret_freep) = key_pem_of(old_ca.key);
+	char *worded cleanup(str_freep) = str_printf("# of ours, 2019\n%s\n", ca);
+	char *with_parameters cleanup(secret_freep) =
+		str_printf("-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n%s", key);
+	tree_put(&t, PKI "ca.crt", worded);
+	tree_put_mode(&t, PKI "ca.key", with_parameters, 0640);
+	char *before cleanup(str_freep) = holds_of(&t);
+	kind.bundle = true;
+	boot(&t);
+	walk_bundle(&t, BEFORE_SERVERS);
+	kind.back = true;
+	walk_bundle(&t, ARRAY_LEN(bundle_stages));
+	memset(&kind, 0, sizeof kind);
+	char *after cleanup(str_freep) = holds_of(&t);
+	assert_same_text(after, before);
+}
+
 /* A copy of O's key that can't be read, or is gone, is no key that was elsewhere: an error, and the only key that there is stays. */
 static void test_a_kept_key_that_is_damaged_on_the_way_back(void **state)
 {
@@ -1396,6 +1418,7 @@ int main(void)
 		cmocka_unit_test(test_without_administrators_kubeconfigs),
 		cmocka_unit_test(test_the_way_without_a_bridge),
 		cmocka_unit_test(test_the_way_back_without_a_bridge),
+		cmocka_unit_test(test_the_way_back_to_files_of_another_form),
 		cmocka_unit_test(test_a_kept_key_that_is_damaged_on_the_way_back),
 		cmocka_unit_test(test_a_manager_that_signs_with_a_key_that_is_elsewhere),
 		cmocka_unit_test(test_cut_off_again_and_again),
