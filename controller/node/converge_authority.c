@@ -64,6 +64,16 @@ static const struct {
 	[AUTHORITY_ETCD] = { FACET_ETCD_TRUST, FACET_ETCD_CA_KEY },
 };
 
+/* Whose key is in place, also while ca.crt has another's certificate first. */
+static bool has_new_key(const struct node *n, enum authority a)
+{
+	struct key *k cleanup(key_freep) = NULL;
+	struct err e;
+	if (!n->layout.control_plane || n->report->levels[FACETS_OF[a].key] == ISSUED_NEW)
+		return n->layout.control_plane;
+	return n->of[a].new && node_key_file(n->layout.of[a].ca_key, &k, &e).ok && cert_matches_key(n->of[a].new, k);
+}
+
 static bool trust_reached(struct node *n, const void *context)
 {
 	const int *level = context;
@@ -73,7 +83,7 @@ static bool trust_reached(struct node *n, const void *context)
 result node_trust(struct node *n, enum authority a, int level, struct err *e)
 {
 	struct buf text cleanup(buf_release) = BUF_INIT;
-	bool key_is_new = n->layout.control_plane && n->report->levels[FACETS_OF[a].key] == ISSUED_NEW;
+	bool key_is_new = has_new_key(n, a);
 	if (level == TRUST_NEW && n->layout.control_plane && !key_is_new)
 		return err_set(e, ERR_CONFLICT, "%s is still the old authority's", n->layout.of[a].ca_key);
 	bundle_text(n, a, level, key_is_new || level == TRUST_NEW, &text);
@@ -148,7 +158,7 @@ static result signer_in_force(struct node *n, struct err *e)
 {
 	const struct succession *s = &n->of[AUTHORITY_KUBERNETES];
 	struct key *k cleanup(key_freep) = NULL;
-	bool is_new = n->report->levels[FACET_CA_KEY] == ISSUED_NEW;
+	bool is_new = has_new_key(n, AUTHORITY_KUBERNETES);
 	TRY(is_new ? node_new_key(n, AUTHORITY_KUBERNETES, &k, e) : node_old_key(n, AUTHORITY_KUBERNETES, &k, e));
 	return write_signer(n, is_new ? s->new : s->old, k, e);
 }

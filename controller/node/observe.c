@@ -74,6 +74,17 @@ static int level_without_key(struct node *n, enum authority a)
 	return FACET_UNKNOWN;
 }
 
+/* kubeadm signs with ca.crt's first certificate: a key that is another's is not in its place yet. When the file can't be read,
+ * node_trust_in_file says why. */
+static int level_of_new_key(const struct node *n, enum authority a)
+{
+	struct certs list cleanup(certs_release) = { 0 };
+	struct err e;
+	if (!node_certs(n->layout.of[a].ca_crt, &list, &e).ok)
+		return FACET_UNKNOWN;
+	return cert_equal(list.items[0], n->of[a].new) ? ISSUED_NEW : ISSUED_OLD;
+}
+
 int node_key_level(struct node *n, enum authority a)
 {
 	const struct succession *s = &n->of[a];
@@ -87,7 +98,7 @@ int node_key_level(struct node *n, enum authority a)
 		return FACET_UNKNOWN;
 	}
 	if (s->new && cert_matches_key(s->new, k))
-		return ISSUED_NEW;
+		return level_of_new_key(n, a);
 	if (!cert_matches_key(s->old, k)) {
 		foreign(n, path, "is the key of");
 		return FACET_UNKNOWN;

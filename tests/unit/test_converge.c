@@ -1340,6 +1340,31 @@ static void test_a_control_plane_that_joins_once_n_signs(void **state)
 	assert_rotated(&t, true);
 }
 
+/* Given ca.crt in the other order: kubeadm would sign with the first certificate, and the key is the second one's. */
+static void test_a_control_plane_that_joins_with_the_order_wrong(void **state)
+{
+	(void)state;
+	struct tree t cleanup(tree_release) = joined_tree();
+	struct run signer cleanup(run_release), key cleanup(run_release);
+	int levels[FACET_COUNT];
+	char *old cleanup(str_freep) = pem_of(old_ca.cert), *new cleanup(str_freep) = pem_of(new_ca.cert);
+	char *both cleanup(str_freep) = str_printf("%s%s", old, new);
+	tree_put(&t, PKI "ca.crt", both);
+	for (size_t f = 0; f < FACET_COUNT; f++)
+		levels[f] = FACET_UNTOUCHED;
+	levels[FACET_SIGNER] = SIGNER_OWN_OLD;
+	levels[FACET_ROOT] = ROOT_OWN_BOTH;
+	levels[FACET_TRUST] = TRUST_BOTH;
+	boot(&t);
+	converge_to(&t, levels, &signer);
+	assert_bundle(&t, OWN "/signer.pem", new_ca.cert, NULL);
+	assert_int_equal(signer.report.levels[FACET_CA_KEY], ISSUED_OLD);
+	levels[FACET_CA_KEY] = ISSUED_NEW;
+	converge_to(&t, levels, &key);
+	assert_bundle(&t, PKI "ca.crt", new_ca.cert, old_ca.cert);
+	assert_int_equal(key.report.levels[FACET_CA_KEY], ISSUED_NEW);
+}
+
 /* The way back needs O's key there: it says so, and goes on once it was copied. */
 static void test_a_control_plane_that_joined_on_the_way_back(void **state)
 {
@@ -1414,6 +1439,7 @@ int main(void)
 		cmocka_unit_test(test_a_signer_of_another_run),
 		cmocka_unit_test(test_a_manifest_edited_in_the_middle),
 		cmocka_unit_test(test_a_control_plane_that_joins_once_n_signs),
+		cmocka_unit_test(test_a_control_plane_that_joins_with_the_order_wrong),
 		cmocka_unit_test(test_a_control_plane_that_joined_on_the_way_back),
 		cmocka_unit_test(test_without_administrators_kubeconfigs),
 		cmocka_unit_test(test_the_way_without_a_bridge),
