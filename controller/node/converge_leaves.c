@@ -36,15 +36,23 @@ static bool leaf_presented(struct node *n, const void *context)
 	       shown.n == wanted->n && cert_equal(shown.items[0], wanted->items[0]);
 }
 
-/* The leaf from N that is there already is kept: only X comes or goes. */
+/* The leaf from N that is there already is kept. */
+static result leaf_from_new(const struct node *n, enum authority a, const char *path, const struct cert *now, struct cert **ret,
+			    struct err *e)
+{
+	*ret = node_issuer(&n->of[a], now) == HOLDS_NEW ? cert_copy(now) : node_kept_leaf(n, a, path, now);
+	if (!*ret)
+		TRY_CTX(node_reissue(n, a, now, NULL, ret, e), e, "%s", path);
+	return OK;
+}
+
+/* Only X comes or goes where the leaf is from N already. */
 static result chain_of(const struct node *n, enum authority a, const char *path, bool with_bridge, struct certs *ret, struct err *e)
 {
 	struct certs now cleanup(certs_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	TRY(node_certs(path, &now, e));
-	leaf = node_issuer(&n->of[a], now.items[0]) == HOLDS_NEW ? cert_copy(now.items[0]) : node_kept_leaf(n, a, path);
-	if (!leaf)
-		TRY_CTX(node_reissue(n, a, now.items[0], NULL, &leaf, e), e, "%s", path);
+	TRY(leaf_from_new(n, a, path, now.items[0], &leaf, e));
 	certs_add(ret, steal(&leaf));
 	if (with_bridge)
 		certs_add(ret, cert_copy(n->of[a].bridge));
@@ -97,17 +105,6 @@ static result read_pair(const struct node *n, struct pair *ret, struct err *e)
 	cert_to_pem(n->of[AUTHORITY_KUBERNETES].old, &ret->ca);
 	cert_to_pem(n->of[AUTHORITY_KUBERNETES].new, &ret->ca);
 	ret->server = str_printf("https://%s:%d", n->layout.api_host, n->layout.api_port);
-	return OK;
-}
-
-static result new_client(const struct node *n, const struct certs *now, struct cert **ret, struct err *e)
-{
-	const char *path = n->layout.kubelet_client_crt;
-	struct cert *leaf cleanup(cert_freep) =
-		node_issuer(&n->of[AUTHORITY_KUBERNETES], now->items[0]) == HOLDS_NEW ? cert_copy(now->items[0]) : node_kept_leaf(n, AUTHORITY_KUBERNETES, path);
-	if (!leaf)
-		TRY_CTX(node_reissue(n, AUTHORITY_KUBERNETES, now->items[0], NULL, &leaf, e), e, "%s", path);
-	*ret = steal(&leaf);
 	return OK;
 }
 
@@ -166,7 +163,7 @@ result node_kubelet_client(struct node *n, struct err *e)
 	const struct remote_identity id = { p.server, buf_str(&p.ca), buf_str(&p.cert), buf_str(&p.key) };
 	struct remote_dialer *d cleanup(remote_dialer_freep) = remote_dialer_new(&id);
 	TRY(node_certs(n->layout.kubelet_client_crt, &now, e));
-	TRY(new_client(n, &now, &leaf, e));
+	TRY(leaf_from_new(n, AUTHORITY_KUBERNETES, n->layout.kubelet_client_crt, now.items[0], &leaf, e));
 	if (!cert_equal(leaf, now.items[0]))
 		TRY(switch_client(n, leaf, d, e));
 	if (d)

@@ -115,9 +115,10 @@ result node_sweep(const struct node *n, struct err *e) MUST_CHECK;
 char *node_staged_client(const struct node *n);
 /* The path of a file's backup. Caller frees. */
 char *node_backup_path(const struct node *n, const char *path);
-/* The certificate that the run has replaced here, when N issued it and it is good for a while yet: a run that goes back brings back
- * what there was instead of making it anew. NULL when there is none. */
-struct cert *node_kept_leaf(const struct node *n, enum authority a, const char *path);
+/* The certificate that the run has replaced here, when N issued it for the key of `now`, the one in place (kubeadm may have made
+ * another key in the middle), and it is good for a while yet: a run that goes back brings back what there was instead of making it
+ * anew. NULL when there is none. */
+struct cert *node_kept_leaf(const struct node *n, enum authority a, const char *path, const struct cert *now);
 /* Polls until `holds` or the deadline; ERR_TIMEOUT names `what`. */
 result node_wait(struct node *n, bool (*holds)(struct node *n, const void *context), const void *context, const char *what,
 		 struct err *e) MUST_CHECK;

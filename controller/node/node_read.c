@@ -198,12 +198,20 @@ char *node_kubelet_client_path(const struct node *n)
 	return str_dup(c.client_cert_path);
 }
 
-struct cert *node_kept_leaf(const struct node *n, enum authority a, const char *path)
+static bool same_key(const struct cert *a, const struct cert *b)
+{
+	char of_a[CERT_FINGERPRINT_SIZE], of_b[CERT_FINGERPRINT_SIZE];
+	cert_spki_sha256(a, of_a);
+	cert_spki_sha256(b, of_b);
+	return str_eq(of_a, of_b);
+}
+
+struct cert *node_kept_leaf(const struct node *n, enum authority a, const char *path, const struct cert *now)
 {
 	char *backup cleanup(str_freep) = node_backup_path(n, path);
 	struct certs list cleanup(certs_release) = { 0 };
 	struct err e;
-	if (!node_certs(backup, &list, &e).ok || node_issuer(&n->of[a], list.items[0]) != HOLDS_NEW ||
+	if (!node_certs(backup, &list, &e).ok || node_issuer(&n->of[a], list.items[0]) != HOLDS_NEW || !same_key(list.items[0], now) ||
 	    cert_not_after_ms(list.items[0]) < clock_now_ms() + NODE_KEPT_MARGIN_MS)
 		return NULL;
 	return cert_copy(list.items[0]);

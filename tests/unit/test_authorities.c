@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -339,17 +340,20 @@ static void put_key(const struct tree *t, const char *path, const struct key *k)
 	tree_put_mode(t, path, buf_str(&pem), 0600);
 }
 
-static void put_leaf(const struct tree *t, const char *base, enum authority a, bool server)
+/* With a key of its own. from_new: as kubeadm renews it once N's key is there. */
+static void put_leaf(const struct tree *t, size_t which, bool from_new)
 {
 	struct err e = { 0 };
 	struct key *k cleanup(key_freep) = NULL;
 	struct cert *c cleanup(cert_freep) = NULL;
 	static const char *const NAMES[] = { "localhost" };
-	char *crt cleanup(str_freep) = str_printf("%s.crt", base), *key cleanup(str_freep) = str_printf("%s.key", base);
+	enum authority a = LEAVES[which].of;
+	bool server = LEAVES[which].server;
+	char *crt cleanup(str_freep) = str_printf("%s.crt", LEAVES[which].base), *key cleanup(str_freep) = str_printf("%s.key", LEAVES[which].base);
 	const struct leaf_request q = { .common_name = "front-proxy-client", .client = true, .server = server, .dns_names = NAMES,
 					.n_dns_names = server, .now_ms = clock_now_ms(), .validity_ms = 10 * DAY_MS };
 	assert_ok(key_generate("ECDSA-P256", &k, &e), e);
-	assert_ok(leaf_make(&q, k, cas[a].old, cas[a].old_key, &c, &e), e);
+	assert_ok(leaf_make(&q, k, from_new ? cas[a].new : cas[a].old, from_new ? cas[a].new_key : cas[a].old_key, &c, &e), e);
 	put_cert(t, crt, c);
 	put_key(t, key, k);
 }
@@ -371,7 +375,7 @@ static struct tree control_plane(void)
 	put_key(&t, KEYS "/FrontProxy.key", cas[AUTHORITY_FRONT_PROXY].new_key);
 	put_key(&t, KEYS "/Etcd.key", cas[AUTHORITY_ETCD].new_key);
 	for (size_t i = 0; i < ARRAY_LEN(LEAVES); i++)
-		put_leaf(&t, LEAVES[i].base, LEAVES[i].of, LEAVES[i].server);
+		put_leaf(&t, i, false);
 	return t;
 }
 
@@ -719,6 +723,19 @@ static void test_back_to_the_very_files(void **state UNUSED)
 	assert_false(tree_has(&t, RUN_DIR));
 }
 
+/* kubeadm has renewed everything in the middle, each for a key of its own: what was kept is for none of them. */
+static void test_back_to_other_keys(void **state UNUSED)
+{
+	struct tree t cleanup(tree_release) = control_plane();
+	boot(&t);
+	CONVERGE(&t, false, BRIDGED);
+	for (size_t i = 0; i < ARRAY_LEN(LEAVES); i++)
+		put_leaf(&t, i, true);
+	CONVERGE(&t, true, BRIDGED);
+	assert_leaves(&t, AUTHORITY_FRONT_PROXY, cas[AUTHORITY_FRONT_PROXY].old, cas[AUTHORITY_FRONT_PROXY].back);
+	assert_leaves(&t, AUTHORITY_ETCD, cas[AUTHORITY_ETCD].old, cas[AUTHORITY_ETCD].back);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -732,6 +749,7 @@ int main(void)
 		cmocka_unit_test(test_an_external_etcd),
 		cmocka_unit_test(test_etcd_that_trusts_another_file),
 		cmocka_unit_test(test_back_to_the_very_files),
+		cmocka_unit_test(test_back_to_other_keys),
 	};
 	return cmocka_run_group_tests(tests, make_authorities, drop_authorities);
 }

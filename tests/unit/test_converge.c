@@ -1259,6 +1259,33 @@ static void test_a_leaf_that_kubeadm_renewed(void **state)
 	assert_file_is(&t, PKI "apiserver.crt", both);
 }
 
+/* kubeadm has renewed the leaf for another key, and the run goes back: the leaf that was kept is not for that key. */
+static void test_back_to_another_key(void **state)
+{
+	(void)state;
+	static const struct { action act; const char *base; bool server; } CASES[] = {
+		{ node_server_leaf, PKI "apiserver", true },
+		{ node_kubelet_client, PKI "apiserver-kubelet-client", false },
+	};
+	for (size_t i = 0; i < ARRAY_LEN(CASES); i++) {
+		struct tree t cleanup(tree_release) = control_plane_tree();
+		struct pair renewed cleanup(pair_release) = issue(&new_ca, "renewed", NULL, CASES[i].server);
+		char *crt cleanup(str_freep) = str_printf("%s.crt", CASES[i].base);
+		struct err e = { 0 };
+		boot(&t);
+		struct run forth cleanup(run_release) = run_at(&t);
+		assert_ok(CASES[i].act(&settle(&forth)->node, &e), e);
+		put_pair(&t, CASES[i].base, &renewed);
+		kind.back = true;
+		struct run back cleanup(run_release) = run_at(&t);
+		kind.back = false;
+		assert_ok(CASES[i].act(&settle(&back)->node, &e), e);
+		struct certs now cleanup(certs_release) = certs_at(&t, crt);
+		assert_true(cert_issued_by(now.items[0], old_ca.cert));
+		assert_pair(&t, CASES[i].base);
+	}
+}
+
 static void test_without_a_bridge_leaves_are_bare(void **state)
 {
 	(void)state;
@@ -1435,6 +1462,7 @@ int main(void)
 		cmocka_unit_test(test_not_taken_up),
 		cmocka_unit_test(test_an_action_done_twice),
 		cmocka_unit_test(test_a_leaf_that_kubeadm_renewed),
+		cmocka_unit_test(test_back_to_another_key),
 		cmocka_unit_test(test_without_a_bridge_leaves_are_bare),
 		cmocka_unit_test(test_a_signer_of_another_run),
 		cmocka_unit_test(test_a_manifest_edited_in_the_middle),
