@@ -15,19 +15,6 @@ static const struct succession *authorities(const struct node *n)
 
 /* --- Observing --------------------------------------------------------------------------------------------------------------------- */
 
-/* A leaf of O's that the API server must refuse in the end: the one in place, or the one that was. NULL when there is none. */
-static struct cert *old_leaf(const struct node *n, const struct cert *now)
-{
-	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.proxy_client_crt);
-	struct certs list cleanup(certs_release) = { 0 };
-	struct err e;
-	if (node_issuer(authorities(n), now) == HOLDS_OLD)
-		return cert_copy(now);
-	if (!node_certs(backup, &list, &e).ok || node_issuer(authorities(n), list.items[0]) != HOLDS_OLD)
-		return NULL;
-	return cert_copy(list.items[0]);
-}
-
 /* A leaf of N's, for a look: the one in place, or one that nobody else sees. NULL when N's key is not here. */
 static struct cert *new_leaf(const struct node *n, const struct cert *now)
 {
@@ -39,28 +26,31 @@ static struct cert *new_leaf(const struct node *n, const struct cert *now)
 }
 
 /* What could not be asked is not known to be in force. */
-static bool is_trusted(const struct node *n, const struct cert *leaf, bool otherwise)
+static bool is_trusted(const struct node *n, const struct cert *leaf)
 {
 	struct buf pem cleanup(buf_release) = BUF_INIT, key cleanup(buf_release) = BUF_SECRET;
-	bool trusted = otherwise;
+	bool trusted = false;
 	struct err e;
 	if (!leaf || !remote_available())
-		return !otherwise;
+		return true;
 	cert_to_pem(leaf, &pem);
-	if (!file_read(n->layout.proxy_client_key, PAIR_MAX, &key, &e).ok ||
-	    !remote_proxy_trusted(n->layout.api_host, n->layout.api_port, buf_str(&pem), buf_str(&key), &trusted, &e).ok)
-		return otherwise;
-	return trusted;
+	return file_read(n->layout.proxy_client_key, PAIR_MAX, &key, &e).ok &&
+	       remote_proxy_trusted(n->layout.api_host, n->layout.api_port, buf_str(&pem), buf_str(&key), &trusted, &e).ok && trusted;
+}
+
+static bool old_is_refused(const struct node *n)
+{
+	const struct layout *l = &n->layout;
+	return node_old_is_refused(n, AUTHORITY_FRONT_PROXY, l->proxy_client_crt, l->proxy_client_key, remote_proxy_trusted);
 }
 
 /* The file's level, as far as the API server shows that it has taken it up. */
 static int trust_in_force(const struct node *n, int level, const struct cert *now)
 {
-	struct cert *old cleanup(cert_freep) = level == TRUST_NEW ? old_leaf(n, now) : NULL;
 	struct cert *new cleanup(cert_freep) = level != TRUST_OLD ? new_leaf(n, now) : NULL;
-	if (level != TRUST_OLD && !is_trusted(n, new, false))
+	if (level != TRUST_OLD && !is_trusted(n, new))
 		return TRUST_OLD;
-	return level == TRUST_NEW && is_trusted(n, old, true) ? TRUST_BOTH : level;
+	return level == TRUST_NEW && !old_is_refused(n) ? TRUST_BOTH : level;
 }
 
 void node_observe_front_proxy(struct node *n)

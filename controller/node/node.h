@@ -96,6 +96,11 @@ int node_leaf_level(const struct node *n, enum authority a, int trust, const str
 /* Blockers for a leaf that is foreign, has expired or can't be reissued. */
 void node_check_leaf(struct node *n, enum authority a, const char *path, const struct cert *leaf);
 void node_unreadable(const struct node *n, const char *path, const struct err *e);
+/* True when the API server is seen to refuse O: a certificate of O's for the key in place (the one that was there, or one that nobody
+ * else sees), or, where none can be had, O's name among those whose certificates it asks for. What could not be read or asked is not
+ * refused. ask: remote_client_trusted or remote_proxy_trusted. */
+typedef result (*ask_trusted)(const char *host, int port, const char *cert_pem, const char *key_pem, bool *ret_trusted, struct err *e);
+bool node_old_is_refused(const struct node *n, enum authority a, const char *crt_path, const char *key_path, ask_trusted ask);
 void node_observe_front_proxy(struct node *n);
 void node_observe_etcd(struct node *n);
 

@@ -32,7 +32,7 @@ bool node_younger(const struct node *n, enum process p, const char *path)
 	return n->running[p] && file_mtime(path, &written, &e).ok && process_younger(&n->processes[p], written);
 }
 
-#define CLIENT_KEY_MAX ((size_t)64 << 10)
+#define TRIAL_VALIDITY_MS ((int64_t)3600000)
 
 static int lower(int a, int b)
 {
@@ -517,30 +517,65 @@ static void observe_absences(struct node *n)
 	}
 }
 
-/* The client certificate of O's that the API server had towards kubelets. NULL when none is kept, or it is refused for its age anyway. */
-static struct cert *old_client(const struct node *n)
+/* One that nobody else sees. NULL where O's key is not here, or O has expired. */
+static struct cert *trial_leaf(const struct node *n, enum authority a, const char *path, const struct key *k)
 {
-	char *backup cleanup(str_freep) = node_backup_path(n, n->layout.kubelet_client_crt);
-	struct certs list cleanup(certs_release) = { 0 };
+	struct certs now cleanup(certs_release) = { 0 };
+	struct key *ca_key cleanup(key_freep) = NULL;
+	struct cert *leaf = NULL;
 	struct err e;
-	if (!node_certs(backup, &list, &e).ok || node_issuer(&n->of[AUTHORITY_KUBERNETES], list.items[0]) != HOLDS_OLD ||
-	    cert_not_after_ms(list.items[0]) < clock_now_ms())
+	if (!node_certs(path, &now, &e).ok || !node_old_key(n, a, &ca_key, &e).ok)
 		return NULL;
-	return cert_copy(list.items[0]);
+	return leaf_reissue(now.items[0], k, n->of[a].old, ca_key, clock_now_ms(), TRIAL_VALIDITY_MS, &leaf, &e).ok ? leaf : NULL;
 }
 
-/* O has issued no probe where its key is not at hand. What could not be asked is not known to be in force. */
-static bool old_is_refused(const struct node *n)
+/* A certificate of O's for that key that is refused for nothing but its issuer: the one in place, the one that was (kubeadm may have made
+ * another key since), or one for a look. */
+static struct cert *old_leaf(const struct node *n, enum authority a, const char *path, const struct key *k)
 {
-	struct cert *leaf cleanup(cert_freep) = old_client(n);
+	char *backup cleanup(str_freep) = node_backup_path(n, path);
+	const char *const paths[] = { path, backup };
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		struct certs list cleanup(certs_release) = { 0 };
+		struct err e;
+		if (node_certs(paths[i], &list, &e).ok && node_issuer(&n->of[a], list.items[0]) == HOLDS_OLD &&
+		    cert_matches_key(list.items[0], k) && cert_not_after_ms(list.items[0]) >= clock_now_ms())
+			return cert_copy(list.items[0]);
+	}
+	return trial_leaf(n, a, path, k);
+}
+
+static bool is_named_no_more(const struct node *n, const struct cert *ca)
+{
+	struct strs named cleanup(strs_release) = { 0 };
+	char *digest cleanup(str_freep) = cert_subject_digest(ca);
+	struct err e;
+	return remote_client_authorities(n->layout.api_host, n->layout.api_port, &named, &e).ok && !strs_has(&named, digest);
+}
+
+bool node_old_is_refused(const struct node *n, enum authority a, const char *crt_path, const char *key_path, ask_trusted ask)
+{
+	struct key *k cleanup(key_freep) = NULL;
+	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct buf pem cleanup(buf_release) = BUF_INIT, key cleanup(buf_release) = BUF_SECRET;
 	bool trusted = true;
 	struct err e;
-	if (!leaf || !remote_available())
+	if (!remote_available())
 		return true;
+	if (!node_key_file(key_path, &k, &e).ok)
+		return false;
+	leaf = old_leaf(n, a, crt_path, k);
+	if (!leaf)
+		return is_named_no_more(n, n->of[a].old);
 	cert_to_pem(leaf, &pem);
-	return file_read(n->layout.kubelet_client_key, CLIENT_KEY_MAX, &key, &e).ok &&
-	       remote_client_trusted(n->layout.api_host, n->layout.api_port, buf_str(&pem), buf_str(&key), &trusted, &e).ok && !trusted;
+	key_to_pem(k, &key);
+	return ask(n->layout.api_host, n->layout.api_port, buf_str(&pem), buf_str(&key), &trusted, &e).ok && !trusted;
+}
+
+static bool old_is_refused(const struct node *n)
+{
+	const struct layout *l = &n->layout;
+	return node_old_is_refused(n, AUTHORITY_KUBERNETES, l->kubelet_client_crt, l->kubelet_client_key, remote_client_trusted);
 }
 
 int node_trust_in_force(struct node *n)

@@ -46,6 +46,10 @@ result remote_proxy_trusted(const char *host, int port, const char *cert_pem, co
 result remote_client_trusted(const char *host, int port, const char *cert_pem, const char *key_pem, bool *ret_trusted,
 			     struct err *e) MUST_CHECK;
 
+/* The subjects (cert_subject_digest) of those whose certificates the API server asks clients for, as it verifies them at this moment
+ * (apiserver server/dynamiccertificates: GetConfigForClient). ERR_IO when it can't be asked, or names none. */
+result remote_client_authorities(const char *host, int port, struct strs *ret, struct err *e) MUST_CHECK;
+
 /* --- etcd (remote_etcd.c), by its JSON gateway: https://etcd.io/docs/v3.6/dev-guide/api_grpc_gateway/ ---------------------------- */
 /* id.server: "https://127.0.0.1:2379". The member's own health is asked for: a linearizable read, so there is a quorum. */
 result remote_etcd_health(const struct remote_identity *id, struct err *e) MUST_CHECK;

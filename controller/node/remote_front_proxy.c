@@ -44,3 +44,19 @@ result remote_client_trusted(const char *host, int port, const char *cert_pem, c
 	*ret_trusted = status != 401;
 	return OK;
 }
+
+result remote_client_authorities(const char *host, int port, struct strs *ret, struct err *e)
+{
+	struct http_pool *pool cleanup(http_pool_freep) = http_pool_new(1, AGENT);
+	struct http_response r cleanup(http_response_release) = { 0 };
+	const struct http_identity anybody = { .insecure = true };
+	char *url cleanup(str_freep) = str_printf("https://%s:%d/healthz", host, port);
+	const struct http_request q = { .method = "GET", .url = url, .timeout_ms = TIMEOUT_MS, .want_peer_chain = true, .max_body = 65536 };
+	http_pool_identity(pool, &anybody);
+	TRY(http_do(pool, &q, &r, e));
+	if (!r.client_authorities.n)
+		return err_set(e, ERR_IO, "%s:%d names nobody whose certificates it takes", host, port);
+	*ret = r.client_authorities;
+	r.client_authorities = (struct strs){ 0 };
+	return OK;
+}

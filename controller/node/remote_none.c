@@ -58,6 +58,11 @@ result remote_client_trusted(const char *host UNUSED, int port UNUSED, const cha
 	return none(e);
 }
 
+result remote_client_authorities(const char *host UNUSED, int port UNUSED, struct strs *ret UNUSED, struct err *e)
+{
+	return none(e);
+}
+
 result remote_etcd_health(const struct remote_identity *id UNUSED, struct err *e)
 {
 	return none(e);

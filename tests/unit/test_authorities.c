@@ -222,14 +222,30 @@ result remote_proxy_trusted(const char *host UNUSED, int port, const char *cert_
 {
 	struct certs list cleanup(certs_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
+	struct key *k cleanup(key_freep) = NULL;
 	char *now cleanup(str_freep) = machine.proxies ? str_dup(machine.proxies) : tree_read(machine.tree, PKI "front-proxy-ca.crt");
 	assert_int_equal(port, 6443);
-	assert_non_null(strstr(key_pem, "PRIVATE KEY"));
 	TRY(certs_from_pem(now, strlen(now), &list, e));
 	TRY(cert_from_pem(cert_pem, strlen(cert_pem), &leaf, e));
+	TRY(key_from_pem(key_pem, strlen(key_pem), &k, e));
+	if (!cert_matches_key(leaf, k))
+		return err_set(e, ERR_IO, "the key is another's"); /* curl does not even ask */
 	*ret_trusted = false;
 	for (size_t i = 0; i < list.n; i++)
 		*ret_trusted = *ret_trusted || cert_issued_by(leaf, list.items[i]);
+	return OK;
+}
+
+/* As the API server does: whoever is in the file that it has read. */
+result remote_client_authorities(const char *host UNUSED, int port UNUSED, struct strs *ret, struct err *e)
+{
+	struct certs list cleanup(certs_release) = { 0 };
+	char *now cleanup(str_freep) = machine.proxies ? str_dup(machine.proxies) : tree_read(machine.tree, PKI "front-proxy-ca.crt");
+	TRY(certs_from_pem(now, strlen(now), &list, e));
+	for (size_t i = 0; i < list.n; i++) {
+		char *digest cleanup(str_freep) = cert_subject_digest(list.items[i]);
+		strs_add(ret, digest);
+	}
 	return OK;
 }
 
@@ -628,6 +644,51 @@ static void test_trust_that_is_not_taken_up(void **state UNUSED)
 	assert_int_equal(r.report.levels[FACET_PROXY_TRUST], TRUST_OLD);
 }
 
+/* kubeadm has renewed the leaf for another key: what was kept is for none that is here. O's key may have been elsewhere, too. */
+static void test_a_drop_after_a_new_key(void **state UNUSED)
+{
+	for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+		struct tree t cleanup(tree_release) = control_plane();
+		char *kept cleanup(str_freep) = tree_path(&t, RUN_DIR "/backup" PKI "front-proxy-ca.key");
+		boot(&t);
+		CONVERGE(&t, false, BRIDGED);
+		put_leaf(&t, 0, true);
+		assert_true(!elsewhere || unlink(kept) == 0);
+		CONVERGE(&t, false, BRIDGED);
+		CONVERGE(&t, false, DROPPED);
+		assert_leaves(&t, AUTHORITY_FRONT_PROXY, cas[AUTHORITY_FRONT_PROXY].new, NULL);
+	}
+}
+
+/* An API server that still takes O is not passed over, whatever there is to show it. */
+static void test_a_drop_that_is_not_taken_up(void **state UNUSED)
+{
+	enum { KEPT, RENEWED, NOTHING, UNREADABLE, CASES };
+	for (int c = 0; c < CASES; c++) {
+		struct tree t cleanup(tree_release) = control_plane();
+		struct run r cleanup(run_release);
+		struct err e = { 0 };
+		char *kept cleanup(str_freep) = tree_path(&t, RUN_DIR "/backup" PKI "front-proxy-client.crt");
+		char *key cleanup(str_freep) = tree_path(&t, RUN_DIR "/backup" PKI "front-proxy-ca.key");
+		boot(&t);
+		CONVERGE(&t, false, BRIDGED);
+		char *both cleanup(str_freep) = tree_read(&t, PKI "front-proxy-ca.crt");
+		machine.proxies = both;
+		if (c == RENEWED)
+			put_leaf(&t, 0, true);
+		assert_true(c < NOTHING || unlink(key) == 0);
+		assert_true(c != NOTHING || unlink(kept) == 0);
+		if (c == UNREADABLE)
+			tree_put(&t, RUN_DIR "/backup" PKI "front-proxy-client.crt", "none");
+		begin(&t, false, &r);
+		r.desired.levels[FACET_PROXY_TRUST] = TRUST_NEW;
+		r.node.until_ms = clock_monotonic_ms() + 300;
+		assert_false(node_converge(&r.node, &e).ok);
+		assert_int_equal(e.kind, ERR_TIMEOUT);
+		assert_int_equal(r.report.levels[FACET_PROXY_TRUST], TRUST_BOTH);
+	}
+}
+
 static const struct blocker *blocker_of(const struct report *r, const char *code)
 {
 	for (size_t i = 0; i < r->n_blockers; i++)
@@ -745,6 +806,8 @@ int main(void)
 		cmocka_unit_test(test_a_window_that_was_cut_short),
 		cmocka_unit_test(test_no_window_while_something_is_wrong),
 		cmocka_unit_test(test_trust_that_is_not_taken_up),
+		cmocka_unit_test(test_a_drop_after_a_new_key),
+		cmocka_unit_test(test_a_drop_that_is_not_taken_up),
 		cmocka_unit_test(test_the_window_is_rehearsed),
 		cmocka_unit_test(test_an_external_etcd),
 		cmocka_unit_test(test_etcd_that_trusts_another_file),

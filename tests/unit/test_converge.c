@@ -275,15 +275,31 @@ result remote_client_trusted(const char *host, int port, const char *cert_pem, c
 {
 	struct certs list cleanup(certs_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
+	struct key *k cleanup(key_freep) = NULL;
 	char *now cleanup(str_freep) = tree_read(machine_tree, PKI "ca.crt");
 	(void)host;
 	assert_int_equal(port, 6443);
-	assert_non_null(key_pem);
 	TRY(certs_from_pem(now, strlen(now), &list, e));
 	TRY(cert_from_pem(cert_pem, strlen(cert_pem), &leaf, e));
+	TRY(key_from_pem(key_pem, strlen(key_pem), &k, e));
+	if (!cert_matches_key(leaf, k))
+		return err_set(e, ERR_IO, "the key is another's"); /* curl does not even ask */
 	*ret_trusted = false;
 	for (size_t i = 0; i < list.n; i++)
 		*ret_trusted = *ret_trusted || cert_issued_by(leaf, list.items[i]);
+	return OK;
+}
+
+/* As the API server does: whoever is in the file. */
+result remote_client_authorities(const char *host UNUSED, int port UNUSED, struct strs *ret, struct err *e)
+{
+	struct certs list cleanup(certs_release) = { 0 };
+	char *now cleanup(str_freep) = tree_read(machine_tree, PKI "ca.crt");
+	TRY(certs_from_pem(now, strlen(now), &list, e));
+	for (size_t i = 0; i < list.n; i++) {
+		char *digest cleanup(str_freep) = cert_subject_digest(list.items[i]);
+		strs_add(ret, digest);
+	}
 	return OK;
 }
 
@@ -869,6 +885,23 @@ static void test_the_way_without_a_bridge(void **state)
 		walk_bundle(&t, ARRAY_LEN(bundle_stages));
 		assert_rotated(&t, true);
 		memset(&kind, 0, sizeof kind);
+	}
+}
+
+/* kubeadm has renewed the API server's client certificate for another key: the drop is seen all the same. */
+static void test_a_drop_after_a_new_key(void **state)
+{
+	(void)state;
+	for (int external = 0; external < 2; external++) {
+		struct tree t cleanup(tree_release) = external ? external_tree() : control_plane_tree();
+		struct pair client cleanup(pair_release) = issue(&new_ca, "kube-apiserver-kubelet-client", "system:masters", false);
+		kind.bundle = true;
+		boot(&t);
+		walk_bundle(&t, BEFORE_SERVERS);
+		put_pair(&t, PKI "apiserver-kubelet-client", &client);
+		walk_bundle(&t, ARRAY_LEN(bundle_stages));
+		memset(&kind, 0, sizeof kind);
+		assert_rotated(&t, true);
 	}
 }
 
@@ -1471,6 +1504,7 @@ int main(void)
 		cmocka_unit_test(test_a_control_plane_that_joined_on_the_way_back),
 		cmocka_unit_test(test_without_administrators_kubeconfigs),
 		cmocka_unit_test(test_the_way_without_a_bridge),
+		cmocka_unit_test(test_a_drop_after_a_new_key),
 		cmocka_unit_test(test_the_way_back_without_a_bridge),
 		cmocka_unit_test(test_the_way_back_to_files_of_another_form),
 		cmocka_unit_test(test_a_kept_key_that_is_damaged_on_the_way_back),
