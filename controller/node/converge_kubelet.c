@@ -134,7 +134,7 @@ static result write_files(struct node *n, bool both, bool *ret_written, struct e
 		*ret_written = false;
 		return OK;
 	}
-	bool comes_back = !have && !c.client_cert_path && node_kept_kubeconfig(n, path, &was);
+	bool comes_back = !have && !c.client_cert_path && node_kept_kubeconfig(n, path, &text, &was);
 	const struct buf *from = comes_back ? &was : &text;
 	have = have || comes_back;
 	char *kept cleanup(str_freep) = !have && c.client_cert_path ? kept_dated(n) : NULL;

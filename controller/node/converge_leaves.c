@@ -217,15 +217,36 @@ static bool is_new(const struct node *n, const struct kubeconfig *c, bool both)
 	return node_is_from_new(n, c->client_cert_pem) && node_trusts_new(n, c->ca_pem, both);
 }
 
-bool node_kept_kubeconfig(const struct node *n, const char *path, struct buf *ret)
+/* Good for a while yet. */
+static bool read_kept(const struct node *n, const char *backup, struct buf *text, struct kubeconfig *c)
 {
-	char *backup cleanup(str_freep) = node_backup_path(n, path);
-	struct kubeconfig c cleanup(kubeconfig_release) = { 0 };
 	struct cert *leaf cleanup(cert_freep) = NULL;
 	struct err e;
-	return file_read(backup, MANIFEST_MAX, ret, &e).ok && node_kubeconfig(n, backup, &c, &e).ok && is_new(n, &c, false) &&
-	       cert_from_pem(c.client_cert_pem, strlen(c.client_cert_pem), &leaf, &e).ok &&
+	return file_read(backup, MANIFEST_MAX, text, &e).ok && node_kubeconfig(n, backup, c, &e).ok && is_new(n, c, false) &&
+	       cert_from_pem(c->client_cert_pem, strlen(c->client_cert_pem), &leaf, &e).ok &&
 	       cert_not_after_ms(leaf) >= clock_now_ms() + NODE_KEPT_MARGIN_MS;
+}
+
+/* With authority, certificate and key of `from`. */
+static result with_values_of(const struct buf *text, const struct kubeconfig *from, struct buf *ret, struct err *e)
+{
+	return kubeconfig_replace(buf_str(text), text->len, from->ca_pem, from->client_cert_pem, from->client_key_pem, ret, e);
+}
+
+bool node_kept_kubeconfig(const struct node *n, const char *path, const struct buf *now, struct buf *ret)
+{
+	char *backup cleanup(str_freep) = node_backup_path(n, path);
+	struct kubeconfig c cleanup(kubeconfig_release) = { 0 }, is cleanup(kubeconfig_release) = { 0 };
+	struct buf kept cleanup(buf_release) = BUF_SECRET, ours cleanup(buf_release) = BUF_SECRET;
+	struct err e;
+	if (!read_kept(n, backup, &kept, &c) || !node_kubeconfig(n, path, &is, &e).ok)
+		return false;
+	if (node_is_from_new(n, is.client_cert_pem) && !str_eq(is.client_cert_pem, c.client_cert_pem))
+		return false; /* kubeadm has renewed it already */
+	if (!with_values_of(&kept, &is, &ours, &e).ok || ours.len != now->len || memcmp(ours.data, now->data, now->len) != 0)
+		return with_values_of(now, &c, ret, &e).ok;
+	buf_add(ret, kept.data, kept.len);
+	return true;
 }
 
 /* The certificate stays, from N as it is. */
@@ -247,7 +268,7 @@ static result renew_kubeconfig(struct node *n, const char *path, bool both, stru
 	TRY_CTX(node_kubeconfig(n, path, &c, e), e, "%s", path);
 	if (is_new(n, &c, both))
 		return OK;
-	if (node_kept_kubeconfig(n, path, &kept))
+	if (node_kept_kubeconfig(n, path, &text, &kept))
 		return both ? trust_in_kubeconfig(n, path, &kept, true, e) : node_replace(n, path, &kept, 0600, e);
 	if (node_is_from_new(n, c.client_cert_pem))
 		return trust_in_kubeconfig(n, path, &text, both, e);

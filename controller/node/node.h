@@ -151,8 +151,9 @@ result node_signer_new(struct node *n, struct err *e) MUST_CHECK;
 result node_components(struct node *n, bool both, struct err *e) MUST_CHECK;
 result node_admin(struct node *n, bool both, struct err *e) MUST_CHECK;
 result node_kubelet(struct node *n, bool both, struct err *e) MUST_CHECK;
-/* The kubeconfig that the run has replaced, when N issued what it holds: a run that goes back. */
-bool node_kept_kubeconfig(const struct node *n, const char *path, struct buf *ret_secret);
+/* What a run that goes back brings back of the kubeconfig that it has replaced, when N issued what that holds: all of it, or, where
+ * somebody has edited the file since, the text of `now` with certificate, key and authority of before. */
+bool node_kept_kubeconfig(const struct node *n, const char *path, const struct buf *now, struct buf *ret_secret);
 /* Of a kubeconfig's parts, NULL when there is none: the certificate is N's; N is trusted, and (unless both) no one else. */
 bool node_is_from_new(const struct node *n, const char *cert_pem);
 bool node_trusts_new(const struct node *n, const char *ca_pem, bool both);

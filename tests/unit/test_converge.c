@@ -994,6 +994,37 @@ static void test_a_kept_key_that_is_damaged_on_the_way_back(void **state)
 	}
 }
 
+/* A person's edit in the middle survives: only certificates and keys go back. The kubelet's are embedded here, too. */
+static void test_kubeconfigs_edited_on_the_way_back(void **state)
+{
+	(void)state;
+	static const char *const names[] = { "admin.conf", "super-admin.conf", "kubelet.conf", "scheduler.conf", "controller-manager.conf" };
+	struct tree t cleanup(tree_release) = control_plane_tree();
+	char *was[ARRAY_LEN(names)];
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		char *path cleanup(str_freep) = str_printf("/etc/kubernetes/%s", names[i]);
+		was[i] = tree_read(&t, path);
+	}
+	kind.bundle = true;
+	boot(&t);
+	walk_bundle(&t, BEFORE_SERVERS);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		char *path cleanup(str_freep) = str_printf("/etc/kubernetes/%s", names[i]);
+		tree_edit(&t, path, "https://172.18.0.9:6443", "https://10.0.0.1:443");
+	}
+	kind.back = true;
+	walk_bundle(&t, ARRAY_LEN(bundle_stages));
+	memset(&kind, 0, sizeof kind);
+	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+		char *path cleanup(str_freep) = str_printf("/etc/kubernetes/%s", names[i]);
+		const char *at = strstr(was[i], "https://172.18.0.9:6443");
+		char *expected cleanup(secret_freep) = str_printf("%.*shttps://10.0.0.1:443%s", (int)(at - was[i]), was[i],
+								  at + strlen("https://172.18.0.9:6443"));
+		assert_file_is(&t, path, expected);
+		secret_freep(&was[i]);
+	}
+}
+
 /* It would not start again, and a way back would end there. */
 static void test_a_manager_that_signs_with_a_key_that_is_elsewhere(void **state)
 {
@@ -1508,6 +1539,7 @@ int main(void)
 		cmocka_unit_test(test_the_way_back_without_a_bridge),
 		cmocka_unit_test(test_the_way_back_to_files_of_another_form),
 		cmocka_unit_test(test_a_kept_key_that_is_damaged_on_the_way_back),
+		cmocka_unit_test(test_kubeconfigs_edited_on_the_way_back),
 		cmocka_unit_test(test_a_manager_that_signs_with_a_key_that_is_elsewhere),
 		cmocka_unit_test(test_cut_off_again_and_again),
 		cmocka_unit_test(test_cut_off_around_the_manifest),
