@@ -344,29 +344,55 @@ result apply_admin_kubeconfig(const struct applier *a, const struct action *acti
 
 /* --- The end --------------------------------------------------------------------------------------------------------------- */
 
+/* A write for each object of a list. One that fails keeps no other from its own, and is what comes of all. */
+struct each_write {
+	const struct applier *a;
+	result outcome;
+	struct err *e;
+};
+
+static bool each_wrote(struct each_write *w, result r, const struct err *e)
+{
+	if (!r.ok) {
+		*w->e = *e;
+		w->outcome = FAILED;
+	}
+	return true;
+}
+
 static bool delete_pod(void *context, const struct json *pod)
 {
-	const struct applier *a = context;
-	struct err e;
-	char *path cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods/%s", a->settings->node_namespace,
+	struct each_write *w = context;
+	struct err e = { 0 };
+	char *path cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods/%s", w->a->settings->node_namespace,
 						   json_str_or(json_at(pod, "metadata", "name", NULL), ""));
-	result gone = kube_delete(a->kube, path, json_str(json_at(pod, "metadata", "uid", NULL)), NULL, &e);
-	return gone.ok || e.kind == ERR_NOT_FOUND || e.kind == ERR_CONFLICT;
+	result gone = kube_delete(w->a->kube, path, json_str(json_at(pod, "metadata", "uid", NULL)), NULL, &e);
+	return each_wrote(w, e.kind == ERR_NOT_FOUND || e.kind == ERR_CONFLICT ? OK : gone, &e);
 }
 
 /* Those of the authorities that the run has replaced, and not what it has closed itself before it was cut short; their triggers stay on
  * record. */
 static bool retire(void *context, const struct json *secret)
 {
-	const struct applier *a = context;
-	struct err e;
+	struct each_write *w = context;
+	const struct run *run = &w->a->world->run;
+	struct err e = { 0 };
 	struct json *patch cleanup(json_freep) = json_object();
 	enum authority of = authority_by_name(label(secret, LABEL_AUTHORITY));
-	if (of == AUTHORITY_COUNT || !authority_in(a->world->run.authorities, of) || str_eq(label(secret, LABEL_RUN), a->world->run.id))
+	if (of == AUTHORITY_COUNT || !authority_in(run->authorities, of) || str_eq(label(secret, LABEL_RUN), run->id))
 		return true;
 	json_set(json_ensure_object(patch, "data"), "tls.crt", json_null());
 	json_set_str(json_ensure_object(json_ensure_object(patch, "metadata"), "labels"), LABEL_ROLE, "retired");
-	return patch_secret(a, json_str_or(json_at(secret, "metadata", "name", NULL), ""), patch, &e).ok;
+	return each_wrote(w, patch_secret(w->a, json_str_or(json_at(secret, "metadata", "name", NULL), ""), patch, &e), &e);
+}
+
+static result retire_all(const struct applier *a, struct err *e)
+{
+	char *secrets cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/secrets", a->settings->node_namespace);
+	const struct kube_list current = { .path = secrets, .metadata_only = true, .label_selector = LABEL_AUTHORITY "," LABEL_ROLE "=current" };
+	struct each_write w = { a, OK, e };
+	TRY(kube_list_each(a->kube, &current, retire, NULL, &w, NULL, e));
+	return w.outcome;
 }
 
 static result close_secret(const struct applier *a, const char *name, struct err *e)
@@ -391,8 +417,9 @@ result apply_dismiss(const struct applier *a, struct err *e)
 {
 	char *pods cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/pods", a->settings->node_namespace);
 	const struct kube_list jobs = { .path = pods, .label_selector = LABEL_JOB "=true", .metadata_only = true };
-	struct applier borrowed = *a;
-	return kube_list_each(a->kube, &jobs, delete_pod, NULL, &borrowed, NULL, e);
+	struct each_write w = { a, OK, e };
+	TRY(kube_list_each(a->kube, &jobs, delete_pod, NULL, &w, NULL, e));
+	return w.outcome;
 }
 
 /* The role of the lead's Secret is the last write: until then the walk comes back here, from the first one that is closed on in any case
@@ -400,12 +427,9 @@ result apply_dismiss(const struct applier *a, struct err *e)
 result apply_finish(const struct applier *a, struct err *e)
 {
 	const struct run *run = &a->world->run;
-	char *secrets cleanup(str_freep) = str_printf("/api/v1/namespaces/%s/secrets", a->settings->node_namespace);
-	const struct kube_list current = { .path = secrets, .metadata_only = true, .label_selector = LABEL_AUTHORITY "," LABEL_ROLE "=current" };
-	struct applier borrowed = *a;
 	TRY(apply_dismiss(a, e));
 	if (!run->back)
-		TRY(kube_list_each(a->kube, &current, retire, NULL, &borrowed, NULL, e));
+		TRY(retire_all(a, e));
 	for (size_t i = 0; i < AUTHORITY_COUNT; i++)
 		if (run->of[i].secret && !str_eq(run->of[i].secret, run->secret))
 			TRY(close_secret(a, run->of[i].secret, e));
