@@ -423,15 +423,15 @@ result apply_dismiss(const struct applier *a, struct err *e)
 }
 
 /* The role of the lead's Secret is the last write: until then the walk comes back here, from the first one that is closed on in any case
- * (run.finishing). */
+ * (run.finishing). Node Pods, with what nodes have said, go as late as can be: without it every node is asked once more. */
 result apply_finish(const struct applier *a, struct err *e)
 {
 	const struct run *run = &a->world->run;
-	TRY(apply_dismiss(a, e));
 	if (!run->back)
 		TRY(retire_all(a, e));
 	for (size_t i = 0; i < AUTHORITY_COUNT; i++)
 		if (run->of[i].secret && !str_eq(run->of[i].secret, run->secret))
 			TRY(close_secret(a, run->of[i].secret, e));
+	TRY(apply_dismiss(a, e));
 	return close_secret(a, run->secret, e);
 }
