@@ -1,6 +1,7 @@
 /* The authority's Secret: made before first use, closed at the end. */
 #include "apply.h"
 #include "kubeconfig.h"
+#include "log.h"
 #include "request.h"
 
 #include <string.h>
@@ -423,15 +424,18 @@ result apply_dismiss(const struct applier *a, struct err *e)
 }
 
 /* The role of the lead's Secret is the last write: until then the walk comes back here, from the first one that is closed on in any case
- * (run.finishing). Node Pods, with what nodes have said, go as late as can be: without it every node is asked once more. */
+ * (run.finishing). Node Pods, with what nodes have said, go as late as can be: without it every node is asked once more. One that can't be
+ * taken away now goes when no run is under way (forecast_rest). */
 result apply_finish(const struct applier *a, struct err *e)
 {
 	const struct run *run = &a->world->run;
+	struct err left;
 	if (!run->back)
 		TRY(retire_all(a, e));
 	for (size_t i = 0; i < AUTHORITY_COUNT; i++)
 		if (run->of[i].secret && !str_eq(run->of[i].secret, run->secret))
 			TRY(close_secret(a, run->of[i].secret, e));
-	TRY(apply_dismiss(a, e));
+	if (!apply_dismiss(a, &left).ok)
+		log_line(LOG_DEBUG, "node Pods are left", "error", left.message, NULL);
 	return close_secret(a, run->secret, e);
 }
