@@ -4,8 +4,9 @@
  * - Pure. The same world gives the same status but for the transition times, which come from the previous status.
  * - Conditions follow kstatus: Ready always; Reconciling and Stalled only when True; one per phase, always present.
  *   observedGeneration is in the status and in every condition.
- * - What could not be read, a node that has to be asked again, and one that is down, take nothing back that was said: the phase, what is
- *   proven and what is counted stay until all is known. Once the drop has begun what was proven before it stays, whoever leads.
+ * - What is not seen takes nothing back that was said: what could not be read, a node that is down or has to be asked again, a server that
+ *   another leader has not asked yet, a pod that was not looked at, and all of it while the run is held. The phase and what is proven stay
+ *   until it is known. Once the drop has begun what was proven before it stays, whoever leads.
  * - Events are the difference of two statuses: none for no change.
  */
 #ifndef STATUS_H

@@ -652,7 +652,7 @@ static void move_bundles(struct sim *s, const struct sim *seen_state, int level)
 	}
 }
 
-/* Node Pods first, and the lead's Secret last: cut short, it has only begun. */
+/* The others' Secrets, node Pods, and the lead's Secret last: cut short before that. */
 static void finish(struct sim *s, bool whole)
 {
 	for (size_t i = 0; i < s->n_nodes; i++)
